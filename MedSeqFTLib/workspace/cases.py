@@ -1,0 +1,75 @@
+"""Accepting a case: both of its files and its record appear together, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, write_json
+from MedSeqFTLib.workspace.names import checked_name, same_name
+from MedSeqFTLib.workspace.schema import Case, Task
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+CASE_FILE = "case.json"
+IMAGE_FILE = "image.nrrd"
+SEGMENTATION_FILE = "segmentation.seg.nrrd"
+
+
+def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path) -> Case:
+    """Move two finished files (see Workspace.staging) into the workspace as one new case.
+
+    Raises:
+        InputError: the name is unusable or taken, the scan is in this task already, or the task lacks a label.
+        WorkspaceError: the task is unknown, the workspace is in use, or a file differs from its checksum.
+        StorageError: a write failed; the workspace is as it was before.
+    """
+    with workspace.lock():
+        check_new_case(workspace, case)
+        check_sha256(image_file, case.image_sha256)
+        check_sha256(segmentation_file, case.segmentation_sha256)
+        with new_folder_atomically(workspace.case_folder(case.task, case.id)) as folder:
+            shutil.move(str(image_file), str(folder / IMAGE_FILE))
+            shutil.move(str(segmentation_file), str(folder / SEGMENTATION_FILE))
+            write_json(folder / CASE_FILE, case)
+    return case
+
+
+def check_new_case(workspace: Workspace, case: Case) -> None:
+    """Raise InputError if `case` cannot be added; changes nothing."""
+    checked_name(case.id, "case")
+    _refuse_unknown_labels(workspace.task(case.task), case)
+    for existing in workspace.cases(task=case.task):
+        _refuse_same_scan(existing, case)
+        if same_name(existing.id, case.id):
+            raise InputError(f"Task {case.task} has a case {existing.id} already; choose another id.")
+
+
+def _refuse_unknown_labels(task: Task, case: Case) -> None:
+    unknown = sorted(set(case.label_voxels) - {label.name for label in task.labels})
+    if unknown:
+        raise InputError(f"Case {case.id} has labels that task {task.name} does not know: {', '.join(unknown)}.")
+
+
+def _refuse_same_scan(existing: Case, case: Case) -> None:
+    if existing.pixel_sha256 != case.pixel_sha256:
+        return
+    if existing.role is not case.role:
+        raise InputError(
+            f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}; "
+            f"a role never changes, so it cannot become a {case.role.value} case."
+        )
+    raise InputError(f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}.")
+
+
+def verify_case(workspace: Workspace, case: Case) -> None:
+    """Check the checksums of a stored case.
+
+    Raises:
+        WorkspaceError: a file is missing or damaged; the message names it.
+    """
+    check_sha256(workspace.image_path(case), case.image_sha256)
+    check_sha256(workspace.segmentation_path(case), case.segmentation_sha256)

@@ -1,0 +1,244 @@
+"""Files that are either wholly there or not there at all.
+
+Everything is written under a temporary name beside its target, flushed to the disk and then renamed. A process that is
+killed leaves at most a `.tmp-...` entry, which no listing shows and which `remove_leftovers` clears away.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pydantic_core
+from pydantic import ValidationError
+
+from MedSeqFTLib.errors import StorageError, WorkspaceError
+from MedSeqFTLib.workspace.schema import SCHEMA_VERSION, Document
+
+TEMPORARY_PREFIX = ".tmp-"
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_FOLDER_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # some network shares
+_CHUNK = 1 << 20  # bytes
+D = TypeVar("D", bound=Document)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, declared: str) -> None:
+    """Raise a WorkspaceError that names `path` if the file is missing or its bytes are not the declared ones."""
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if found != declared:
+        raise WorkspaceError(f"{path} is damaged: its SHA-256 is {found[:12]}..., expected {declared[:12]}...")
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into a StorageError that names `path` and, where that is the cause, a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"Cannot write {path}: {_reason(error)}. What was there before is unchanged.") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in _DISK_FULL:
+        return "the disk is full (or a quota is used up); free some space and try again"
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, with its suffixes; when the body is done, rename it to `target`.
+
+    The body must create the file. On an error the temporary file is removed and `target` stays as it was.
+
+    Raises:
+        StorageError: the file cannot be written, for instance because the disk is full.
+    """
+    target = Path(target)
+    temporary = _temporary_beside(target)
+    try:
+        with storage_errors(target):
+            yield temporary
+            flush_to_disk(temporary)
+            _replace(temporary, target)
+            flush_folder(target.parent)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def new_folder_atomically(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` to fill; when the body is done, rename it to `target`.
+
+    Raises:
+        WorkspaceError: `target` exists already.
+        StorageError: something cannot be written, for instance because the disk is full.
+    """
+    target = Path(target)
+    temporary = _temporary_beside(target)
+    try:
+        with storage_errors(target):
+            temporary.mkdir(parents=True)
+            yield temporary
+            _flush_tree(temporary)
+            if target.exists():
+                raise WorkspaceError(f"{target} exists already and is never overwritten.")
+            _replace(temporary, target)
+            flush_folder(target.parent)
+    finally:
+        _remove(temporary)
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing. Raises StorageError."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, document: Document) -> None:
+    """Write a document as indented UTF-8 JSON, atomically. Raises StorageError."""
+    text = document.model_dump_json(indent=2)
+    type(document).model_validate_json(text)  # a NaN, for instance, could be written but never be read again
+    write_bytes_atomically(path, (text + "\n").encode("utf-8"))
+
+
+def read_json(path: Path, kind: type[D], **expected: str) -> D:
+    """Read a document.
+
+    Args:
+        expected: values that fields must have, because the file's place on disk says so.
+
+    Raises:
+        WorkspaceError: the file is missing, damaged, or was written by a newer program.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        raw = pydantic_core.from_json(text)
+    except OSError as error:
+        raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise WorkspaceError(f"{path} is damaged: not valid JSON ({error}). Restore it from a backup.") from error
+    _refuse_newer(path, raw)
+    try:
+        document = kind.model_validate_json(text)
+    except ValidationError as error:
+        raise WorkspaceError(f"{path} is damaged: {explain(error)}. Restore it from a backup.") from error
+    for field, value in expected.items():
+        if getattr(document, field) != value:
+            found = getattr(document, field)
+            raise WorkspaceError(f"{path} is damaged: it says {field} {found!r}, its place on disk says {value!r}.")
+    return document
+
+
+def _refuse_newer(path: Path, raw: object) -> None:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(version) is not int or version < 1:
+        raise WorkspaceError(f"{path} is damaged: schema_version is missing. Restore it from a backup.")
+    if version > SCHEMA_VERSION:
+        known = f"schema {version}, this program reads up to {SCHEMA_VERSION}"
+        raise WorkspaceError(f"{path} was written by a newer MedSeqFT ({known}); update MedSeqFT.")
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a pydantic error as one line: which field, what is wrong."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return f"field {field}: {message}" if field else message
+
+
+def is_temporary(path: Path) -> bool:
+    """True for the leavings of a write that never ended."""
+    return path.name.startswith(TEMPORARY_PREFIX)
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """The folders in a folder by name, without hidden ones such as those of an unfinished write."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left in a folder that is only written under a lock, which the caller holds."""
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            if is_temporary(entry):
+                _remove(entry)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until a folder's entries are on the disk, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows cannot open folders; there the rename itself is journalled
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _flush_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            flush_folder(path)
+        else:
+            flush_to_disk(path)
+    flush_folder(folder)
+
+
+def _temporary_beside(target: Path) -> Path:
+    return target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{''.join(target.suffixes)}"
+
+
+def _replace(source: Path, target: Path, attempts: int = 5) -> None:
+    """os.replace; virus scanners on Windows hold fresh files for a moment, hence the attempts."""
+    for attempt in range(attempts):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.1)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,48 @@
+"""Names that people give to tasks, cases, versions and jobs. They become folder names on every system."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.schema import NAME_PATTERN
+
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+_LONGEST = 64
+
+
+def checked_name(text: str, what: str) -> str:
+    """Return `text` if it can be a folder name on Windows, macOS and Linux alike.
+
+    Args:
+        text: the name that was given.
+        what: what it names, for the message, for instance "task".
+
+    Raises:
+        InputError: the name is unusable; the message says which name and what is allowed.
+    """
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise InputError(
+            f"The {what} name {text!r} cannot be used: take 1 to {_LONGEST} letters a-z, digits, '-', '_' or '.', "
+            "beginning with a letter or digit and not ending with a dot."
+        )
+    if text.split(".")[0].lower() in _DEVICES:
+        raise InputError(f"The {what} name {text!r} cannot be used: Windows keeps it for a device; take another name.")
+    return text
+
+
+def name_from(text: str, what: str) -> str:
+    """Make a usable name of a file's name: accents are dropped, anything else unusable becomes '-'.
+
+    Raises:
+        InputError: nothing usable is left.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip(".-_")[:_LONGEST].rstrip(".")
+    return checked_name(name, what)
+
+
+def same_name(first: str, second: str) -> bool:
+    """True if both would be one folder on a system that ignores case."""
+    return first.casefold() == second.casefold()

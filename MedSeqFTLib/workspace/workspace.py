@@ -1,0 +1,321 @@
+"""The workspace: the folder that holds tasks, cases, model versions and jobs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+import MedSeqFTLib
+from MedSeqFTLib.errors import InputError, WorkspaceError
+from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, SEGMENTATION_FILE, verify_case
+from MedSeqFTLib.workspace.files import (
+    new_folder_atomically,
+    read_json,
+    remove_leftovers,
+    storage_errors,
+    visible_folders,
+    write_json,
+)
+from MedSeqFTLib.workspace.names import checked_name, same_name
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Task, WorkspaceInfo
+from MedSeqFTLib.workspace.versions import (
+    VERSION_FILE,
+    copy_verified,
+    is_version_id,
+    promoted,
+    rolled_back,
+    verify_files,
+    version_number,
+)
+
+WORKSPACE_FILE = "workspace.json"
+_FOLDERS = ("tasks", "cases", "models", "jobs", "cache")
+_LOCK_FILE = "workspace.lock"
+_STAGING_PREFIX = "staging-"
+_STAGING_KEPT = 24 * 3600.0  # seconds after which a staging folder has surely been abandoned
+
+
+class Workspace:
+    """An open workspace. Reading needs no lock, since every write is one rename; writing takes `lock()` by itself."""
+
+    def __init__(self, folder: Path, info: WorkspaceInfo) -> None:
+        self.folder = folder
+        self.info = info
+        self._lock = FileLock(str(folder / _LOCK_FILE))
+
+    @classmethod
+    def create(cls, folder: Path | str) -> Workspace:
+        """Make a new workspace in a new or empty folder.
+
+        Raises:
+            InputError: the folder is a workspace already, or holds something else.
+            StorageError: the folder cannot be written.
+        """
+        folder = Path(folder).expanduser().absolute()
+        _refuse_occupied(folder)
+        with storage_errors(folder):
+            for name in _FOLDERS:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        workspace = cls(folder, WorkspaceInfo(software=f"MedSeqFT {MedSeqFTLib.__version__}"))
+        with workspace.lock():
+            _refuse_occupied(folder)
+            write_json(folder / WORKSPACE_FILE, workspace.info)
+        return workspace
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Workspace:
+        """Open a workspace.
+
+        Raises:
+            WorkspaceError: the folder is no workspace, or a newer program made it.
+        """
+        folder = Path(folder).expanduser().absolute()
+        if not (folder / WORKSPACE_FILE).is_file():
+            raise WorkspaceError(
+                f"{folder} is no MedSeqFT workspace (no {WORKSPACE_FILE}); make one with: medseqft init"
+            )
+        return cls(folder, read_json(folder / WORKSPACE_FILE, WorkspaceInfo))
+
+    @contextmanager
+    def lock(self, timeout: float = 10.0) -> Iterator[None]:
+        """Hold the workspace for writing; may be nested. Clears away what killed processes left behind.
+
+        Args:
+            timeout: seconds to wait for another process.
+
+        Raises:
+            WorkspaceError: another process still holds the workspace.
+        """
+        with self._acquired(timeout):
+            if self._lock.lock_counter == 1:
+                self._clear_leftovers()
+            yield
+
+    def _acquired(self, timeout: float) -> AbstractContextManager[object]:
+        with storage_errors(self.folder / _LOCK_FILE):
+            try:
+                return self._lock.acquire(timeout=timeout)
+            except Timeout as error:
+                message = f"The workspace {self.folder} is in use by another process; try again when it is done."
+                raise WorkspaceError(message) from error
+
+    def _clear_leftovers(self) -> None:
+        for folder in (self.folder, *(self.folder / name for name in ("tasks", "cases", "models"))):
+            remove_leftovers(folder)
+        for folder in visible_folders(self.folder / "cases"):
+            remove_leftovers(folder)
+        for staging in (self.folder / "cache").glob(f"{_STAGING_PREFIX}*"):
+            if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
+                shutil.rmtree(staging, ignore_errors=True)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder on the workspace's own disk for files that are being prepared; removed afterwards."""
+        cache = self.folder / "cache"
+        with storage_errors(cache):
+            cache.mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=cache))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def job_lock_path(self) -> Path:
+        return self.folder / "jobs" / "adapting.lock"
+
+    def adapting_lock(self) -> FileLock:
+        """The lock that a worker holds for its whole life, so that one job runs at a time. Not yet acquired."""
+        return FileLock(str(self.job_lock_path))
+
+    # tasks
+
+    def add_task(self, task: Task) -> Task:
+        """Store a new task. Raises InputError if the name is unusable or taken."""
+        checked_name(task.name, "task")
+        with self.lock():
+            for existing in self.tasks():
+                if same_name(existing.name, task.name):
+                    raise InputError(f"The workspace has a task {existing.name} already; choose another name.")
+            write_json(self._task_path(task.name), task)
+        return task
+
+    def task(self, name: str) -> Task:
+        """A task by its name.
+
+        Raises:
+            InputError: there is no such task.
+            WorkspaceError: its file is damaged.
+        """
+        path = self._task_path(checked_name(name, "task"))
+        if not path.is_file():
+            known = ", ".join(self._task_names()) or "none yet"
+            raise InputError(f"The workspace has no task {name!r} (tasks: {known}).")
+        return read_json(path, Task, name=name)
+
+    def tasks(self) -> list[Task]:
+        """All tasks, by name."""
+        return [self.task(name) for name in self._task_names()]
+
+    def _task_names(self) -> list[str]:
+        names = (path.stem for path in (self.folder / "tasks").glob("*.json"))
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _task_path(self, name: str) -> Path:
+        return self.folder / "tasks" / f"{name}.json"
+
+    # cases (added with MedSeqFTLib.workspace.cases.accept_case)
+
+    def case(self, task: str, case_id: str) -> Case:
+        """A case of a task.
+
+        Raises:
+            InputError: there is no such case.
+            WorkspaceError: its record is damaged.
+        """
+        folder = self.case_folder(task, case_id)
+        if not folder.is_dir():
+            raise InputError(f"Task {task} has no case {case_id!r}.")
+        return read_json(folder / CASE_FILE, Case, task=task, id=case_id)
+
+    def cases(self, task: str | None = None, role: Role | None = None) -> list[Case]:
+        """Cases by task and id, of one task and one role if given. Raises InputError for an unknown task."""
+        tasks = self._task_names() if task is None else [self.task(task).name]
+        cases = [
+            self.case(name, folder.name) for name in tasks for folder in visible_folders(self.folder / "cases" / name)
+        ]
+        return [case for case in cases if role is None or case.role is role]
+
+    def case_folder(self, task: str, case_id: str) -> Path:
+        return self.folder / "cases" / checked_name(task, "task") / checked_name(case_id, "case")
+
+    def image_path(self, case: Case) -> Path:
+        return self.case_folder(case.task, case.id) / IMAGE_FILE
+
+    def segmentation_path(self, case: Case) -> Path:
+        return self.case_folder(case.task, case.id) / SEGMENTATION_FILE
+
+    def verify_case(self, case: Case) -> None:
+        """Check the case's files against their checksums. Raises a WorkspaceError that names the damaged file."""
+        verify_case(self, case)
+
+    # model versions
+
+    def versions(self) -> list[ModelVersion]:
+        """All model versions, oldest first."""
+        return [self.version(name) for name in self._version_ids()]
+
+    def version(self, version_id: str) -> ModelVersion:
+        """A model version.
+
+        Raises:
+            InputError: there is no such version.
+            WorkspaceError: its record is damaged.
+        """
+        path = self.version_folder(version_id) / VERSION_FILE
+        if not path.parent.is_dir():
+            known = ", ".join(self._version_ids()) or "none yet"
+            raise InputError(f"The workspace has no model version {version_id} (versions: {known}).")
+        return read_json(path, ModelVersion, id=version_id)
+
+    def version_folder(self, version_id: str) -> Path:
+        version_number(version_id)
+        return self.folder / "models" / version_id
+
+    def next_version_id(self) -> str:
+        """ "M0" in a new workspace, then "M1", "M2", ..."""
+        ids = self._version_ids()
+        return f"M{version_number(ids[-1]) + 1}" if ids else "M0"
+
+    def _version_ids(self) -> list[str]:
+        names = (folder.name for folder in visible_folders(self.folder / "models"))
+        return sorted((name for name in names if is_version_id(name)), key=version_number)
+
+    def publish(self, version: ModelVersion, files_folder: Path) -> ModelVersion:
+        """Copy the files that `version` declares into the workspace and make the version visible, as one step.
+
+        Raises:
+            InputError: a version of this name exists, or the parent does not.
+            WorkspaceError: a declared file is missing or differs from its checksum.
+            StorageError: a write failed; nothing of the version is visible.
+        """
+        target = self.version_folder(version.id)
+        with self.lock(timeout=60.0):  # a long job ends here: rather wait than fail
+            if target.exists():
+                raise InputError(f"Model version {version.id} exists already; versions are never rewritten.")
+            if version.parent is not None:
+                self.version(version.parent)
+            with new_folder_atomically(target) as folder:
+                copy_verified(version, Path(files_folder), folder)
+                write_json(folder / VERSION_FILE, version)
+        return version
+
+    def verify_version(self, version: ModelVersion) -> None:
+        """Check the version's files against their checksums. Raises a WorkspaceError that names the damaged file."""
+        verify_files(version, self.version_folder(version.id))
+
+    # what is current
+
+    @property
+    def _pointers_path(self) -> Path:
+        return self.folder / "models" / "current.json"
+
+    def pointers(self) -> Pointers:
+        """Which versions are current, and how that came to be."""
+        return read_json(self._pointers_path, Pointers) if self._pointers_path.exists() else Pointers()
+
+    def promote(self, version_id: str, who: str, reason: str) -> Pointers:
+        """Make a version current for its task, and the start of the next adaptation.
+
+        Raises:
+            InputError: the version is unknown, serves no task, or is current already.
+            WorkspaceError: one of its files is damaged.
+        """
+        with self.lock():
+            version = self.version(version_id)
+            pointers = promoted(self.pointers(), version, who, reason)
+            self.verify_version(version)
+            write_json(self._pointers_path, pointers)
+        return pointers
+
+    def rollback(self, task: str, who: str, reason: str) -> ModelVersion | None:
+        """Undo the last promotion of a task. Returns the version that is current now, None if there is none.
+
+        Raises:
+            InputError: the task is unknown or has no current version.
+        """
+        with self.lock():
+            pointers = self.pointers()
+            current = self.current_version(self.task(task).name)
+            parent = current.parent if current else None
+            write_json(self._pointers_path, rolled_back(pointers, task, parent, who, reason))
+        return self.current_version(task)
+
+    def current_version(self, task: str) -> ModelVersion | None:
+        """The version that segments a task now, None before the first promotion."""
+        version_id = self.pointers().tasks.get(task)
+        return self.version(version_id) if version_id is not None else None
+
+    def chain_version(self) -> ModelVersion | None:
+        """The version that the next adaptation starts from: the chain, or else the newest foundation model."""
+        chain = self.pointers().chain
+        if chain is not None:
+            return self.version(chain)
+        foundations = [version for version in self.versions() if version.kind == "foundation"]
+        return foundations[-1] if foundations else None
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if (folder / WORKSPACE_FILE).exists():
+        raise InputError(f"{folder} is a MedSeqFT workspace already.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a workspace needs a folder.")
+    known = {*_FOLDERS, _LOCK_FILE}
+    if folder.is_dir() and any(path.name not in known and not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(f"{folder} is not empty; make the workspace in a new or empty folder.")
