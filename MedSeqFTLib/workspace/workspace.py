@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
@@ -17,11 +14,11 @@ from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, SEGMENTATION_FILE
 from MedSeqFTLib.workspace.files import (
     new_folder_atomically,
     read_json,
-    remove_leftovers,
     storage_errors,
     visible_folders,
     write_json,
 )
+from MedSeqFTLib.workspace.locking import acquire, clear_leftovers, staging_folder
 from MedSeqFTLib.workspace.names import checked_name, same_name
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Task, WorkspaceInfo
 from MedSeqFTLib.workspace.versions import (
@@ -37,8 +34,6 @@ from MedSeqFTLib.workspace.versions import (
 WORKSPACE_FILE = "workspace.json"
 _FOLDERS = ("tasks", "cases", "models", "jobs", "cache")
 _LOCK_FILE = "workspace.lock"
-_STAGING_PREFIX = "staging-"
-_STAGING_KEPT = 24 * 3600.0  # seconds after which a staging folder has surely been abandoned
 
 
 class Workspace:
@@ -92,39 +87,14 @@ class Workspace:
         Raises:
             WorkspaceError: another process still holds the workspace.
         """
-        with self._acquired(timeout):
+        with acquire(self._lock, self.folder, timeout):
             if self._lock.lock_counter == 1:
-                self._clear_leftovers()
+                clear_leftovers(self.folder)
             yield
 
-    def _acquired(self, timeout: float) -> AbstractContextManager[object]:
-        with storage_errors(self.folder / _LOCK_FILE):
-            try:
-                return self._lock.acquire(timeout=timeout)
-            except Timeout as error:
-                message = f"The workspace {self.folder} is in use by another process; try again when it is done."
-                raise WorkspaceError(message) from error
-
-    def _clear_leftovers(self) -> None:
-        for folder in (self.folder, *(self.folder / name for name in ("tasks", "cases", "models"))):
-            remove_leftovers(folder)
-        for folder in visible_folders(self.folder / "cases"):
-            remove_leftovers(folder)
-        for staging in (self.folder / "cache").glob(f"{_STAGING_PREFIX}*"):
-            if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
-                shutil.rmtree(staging, ignore_errors=True)
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
+    def staging(self) -> AbstractContextManager[Path]:
         """A folder on the workspace's own disk for files that are being prepared; removed afterwards."""
-        cache = self.folder / "cache"
-        with storage_errors(cache):
-            cache.mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=cache))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return staging_folder(self.folder / "cache")
 
     @property
     def job_lock_path(self) -> Path:
@@ -229,7 +199,7 @@ class Workspace:
         return self.folder / "models" / version_id
 
     def next_version_id(self) -> str:
-        """ "M0" in a new workspace, then "M1", "M2", ..."""
+        """M0 in a new workspace, then M1, M2, ... Hold `lock()` from here to `publish` if others may publish, too."""
         ids = self._version_ids()
         return f"M{version_number(ids[-1]) + 1}" if ids else "M0"
 

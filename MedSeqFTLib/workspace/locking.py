@@ -1,0 +1,56 @@
+"""One writer at a time, and a clean house for it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from MedSeqFTLib.errors import WorkspaceError
+from MedSeqFTLib.workspace.files import remove_leftovers, storage_errors, visible_folders
+
+_STAGING_PREFIX = "staging-"
+_STAGING_KEPT = 24 * 3600.0  # seconds after which a staging folder has surely been abandoned
+
+
+def acquire(lock: FileLock, folder: Path, timeout: float) -> AbstractContextManager[object]:
+    """Acquire `lock` for the workspace in `folder`; the result releases it at the end of a `with`.
+
+    Raises:
+        WorkspaceError: another process holds it for longer than `timeout` seconds.
+        StorageError: the lock file cannot be written.
+    """
+    with storage_errors(Path(lock.lock_file)):
+        try:
+            return lock.acquire(timeout=timeout)
+        except Timeout as error:
+            message = f"The workspace {folder} is in use by another process; try again when it is done."
+            raise WorkspaceError(message) from error
+
+
+def clear_leftovers(workspace: Path) -> None:
+    """Remove what killed processes left where only the holder of the workspace's lock writes."""
+    for folder in (workspace, workspace / "tasks", workspace / "models", workspace / "cases"):
+        remove_leftovers(folder)
+    for folder in visible_folders(workspace / "cases"):
+        remove_leftovers(folder)
+    for staging in (workspace / "cache").glob(f"{_STAGING_PREFIX}*"):
+        if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def staging_folder(cache: Path) -> Iterator[Path]:
+    """A fresh folder in `cache`; removed afterwards. Raises StorageError if it cannot be made."""
+    with storage_errors(cache):
+        cache.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=cache))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
