@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,8 +40,9 @@ def clear_leftovers(workspace: Path) -> None:
     for folder in visible_folders(workspace / "cases"):
         remove_leftovers(folder)
     for staging in (workspace / "cache").glob(f"{_STAGING_PREFIX}*"):
-        if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
-            shutil.rmtree(staging, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner, who needs no lock, has just removed it
+            if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
