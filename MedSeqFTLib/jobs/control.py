@@ -1,0 +1,278 @@
+"""Start, watch, cancel and resume jobs. Runs in the user's program; imports neither torch nor SimpleITK."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+import MedSeqFTLib
+from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
+from MedSeqFTLib.jobs import system
+from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.jobs.job import (
+    ACTIVE,
+    JOB_FILE,
+    RESUMABLE,
+    Job,
+    JobFolder,
+    JobKind,
+    JobState,
+    job_folder,
+    lock_is_held,
+)
+from MedSeqFTLib.jobs.worker import EXIT_BUSY
+from MedSeqFTLib.workspace.files import new_folder_atomically, storage_errors, write_bytes_atomically, write_json
+from MedSeqFTLib.workspace.names import checked_name
+from MedSeqFTLib.workspace.schema import now
+from MedSeqFTLib.workspace.workspace import Workspace
+
+START_TIMEOUT = 60.0  # seconds; a first start reads Python from a slow disk
+_LOCK_PATIENCE = 2.0  # seconds that a worker may take to let go of the lock after its last event
+_POLL = 0.05  # seconds
+
+
+class WorkspaceBusy(WorkspaceError):
+    """Another job runs in the workspace. Nothing was changed on disk."""
+
+
+def new_job(
+    workspace: Workspace,
+    kind: JobKind,
+    task: str | None = None,
+    settings: dict[str, JsonValue] | None = None,
+    seed: int = 0,
+) -> Job:
+    """Describe a job, with an id that is free. Nothing is written."""
+    created = now()
+    base = job_id = f"{kind}-{created:%Y%m%d-%H%M%S}"
+    number = 1
+    while job_folder(workspace, job_id).path.exists():
+        number += 1
+        job_id = f"{base}-{number}"
+    return Job(id=job_id, kind=kind, created=created, task=task, settings=settings or {}, seed=seed)
+
+
+def start_job(
+    workspace: Workspace,
+    job: Job,
+    *,
+    python: str | None = None,
+    runner: str | None = None,
+    timeout: float = START_TIMEOUT,
+) -> JobFolder:
+    """Write the job's folder, start its worker and wait until the worker has begun.
+
+    Args:
+        workspace: where the job works; one job at a time.
+        job: what to do, see `new_job`.
+        python: the interpreter; inside Slicer the path of PythonSlicer. Default: the present one.
+        runner: `package.module:function` that does the work instead of the kind's own (see MedSeqFTLib.jobs.worker).
+        timeout: seconds to wait for the worker's first event.
+
+    Raises:
+        WorkspaceBusy: another job is running; no folder is left behind.
+        JobError: the worker did not begin. The message ends with the last lines of its log.
+        StorageError: the job cannot be written.
+    """
+    checked_name(job.id, "job")
+    refuse_second_job(workspace)
+    folder = job_folder(workspace, job.id)
+    with new_folder_atomically(folder.path) as temporary:
+        write_json(temporary / JOB_FILE, job)
+    try:
+        _start_worker(folder, python, runner, timeout)
+    except WorkspaceBusy:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return folder
+
+
+def resume(
+    workspace: Workspace,
+    job_id: str,
+    *,
+    python: str | None = None,
+    runner: str | None = None,
+    timeout: float = START_TIMEOUT,
+) -> JobFolder:
+    """Start a worker again on an interrupted, cancelled or failed job; it goes on from its last checkpoint.
+
+    Raises:
+        InputError: there is no such job.
+        JobError: the job is running or finished, or the worker did not begin.
+        WorkspaceBusy: another job is running.
+    """
+    folder = job(workspace, job_id)
+    state = folder.state()
+    if state not in RESUMABLE:
+        raise JobError(f"Job {job_id} is {state}; only interrupted, cancelled and failed jobs can be resumed.")
+    refuse_second_job(workspace)
+    with storage_errors(folder.cancel_path):
+        folder.cancel_path.unlink(missing_ok=True)
+    _start_worker(folder, python, runner, timeout)
+    return folder
+
+
+def request_cancel(folder: JobFolder) -> None:
+    """Ask a job to stop and return at once; it stops at its next step. Raises JobError if it is not running."""
+    state = folder.state()
+    if state not in ACTIVE:
+        raise JobError(f"Job {folder.id} is {state}; only a running job can be cancelled.")
+    write_bytes_atomically(folder.cancel_path, b"")
+
+
+def cancel(folder: JobFolder, grace_seconds: float = 10.0) -> JobState:
+    """Ask a job to stop; after the grace period kill it with everything that it started.
+
+    Returns:
+        the state afterwards: cancelled, or finished or failed if it ended by itself meanwhile.
+
+    Raises:
+        JobError: the job is not running, or it runs on another machine and did not stop in time.
+    """
+    request_cancel(folder)
+    deadline = time.monotonic() + grace_seconds
+    while (folder.state() in ACTIVE or folder.worker_lives()) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    _kill_worker(folder)
+    if folder.state() in ("interrupted", "queued"):
+        _append(folder, Event(kind="cancelled"))
+    return folder.state()
+
+
+def job(workspace: Workspace, job_id: str) -> JobFolder:
+    """A job by its id. Raises InputError if there is none."""
+    folder = job_folder(workspace, checked_name(job_id, "job"))
+    if not (folder.path / JOB_FILE).is_file():
+        known = ", ".join(found.id for found in list_jobs(workspace)) or "none yet"
+        raise InputError(f"The workspace has no job {job_id!r} (jobs: {known}).")
+    return folder
+
+
+def list_jobs(workspace: Workspace) -> list[JobFolder]:
+    """All jobs, oldest first. Raises WorkspaceError if a description is damaged."""
+    names = (path.parent.name for path in (workspace.folder / "jobs").glob(f"[!.]*/{JOB_FILE}"))
+    folders = [job_folder(workspace, name) for name in names]
+    return sorted(folders, key=lambda folder: (folder.job.created, folder.id))
+
+
+def running_job(workspace: Workspace) -> JobFolder | None:
+    """The job that is being worked on. Raises WorkspaceError if a folder cannot be read."""
+    return next((folder for folder in reversed(list_jobs(workspace)) if folder.worker_lives()), None)
+
+
+def watch(folder: JobFolder, offset: int = 0, interval: float = 0.2) -> Iterator[Event]:
+    """Give a job's events as they come, until it ends or turns out to be interrupted. Raises WorkspaceError."""
+    while True:
+        active = folder.state() in ACTIVE  # asked first, so that no last event is missed
+        events, offset = folder.events(offset)
+        yield from events
+        if not active:
+            return
+        time.sleep(interval)
+
+
+def refuse_second_job(workspace: Workspace) -> None:
+    """Raise WorkspaceBusy if a job runs in the workspace. The worker's lock has the last word, see _start_worker."""
+    if not lock_is_held(workspace.adapting_lock()):
+        return
+    running = running_job(workspace)
+    if running is not None and running.state() in ACTIVE:
+        raise _busy(running)
+    if lock_is_held(workspace.adapting_lock(), _LOCK_PATIENCE):
+        raise _busy(running_job(workspace))
+
+
+def _busy(running: JobFolder | None) -> WorkspaceBusy:
+    if running is None:
+        return WorkspaceBusy("A job is already running on this workspace; wait until it is done.")
+    name = " ".join(part for part in (running.job.kind, running.job.task) if part)
+    return WorkspaceBusy(
+        f"A job is already running on this workspace ({name}); wait for it or stop it with: medseqft jobs cancel {running.id}"
+    )
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The worker's environment: this MedSeqFTLib comes before any other, and the log is UTF-8 and unbuffered."""
+    paths = [str(_library_root()), environment.get("PYTHONPATH", "")]
+    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    return {**environment, **added}
+
+
+def _library_root() -> Path:
+    return Path(MedSeqFTLib.__file__).absolute().parent.parent
+
+
+def _start_worker(folder: JobFolder, python: str | None, runner: str | None, timeout: float) -> None:
+    _, offset = folder.events()
+    process = _launch(folder, python or sys.executable, runner)
+    _wait_for_start(process, folder, offset, timeout)
+    # Someone must take notice of the worker's end, or it would stay a zombie as long as this program runs.
+    threading.Thread(target=process.wait, name=f"end of {folder.id}", daemon=True).start()
+
+
+def _launch(folder: JobFolder, python: str, runner: str | None) -> subprocess.Popen[bytes]:
+    command = [python, "-m", "MedSeqFTLib.jobs.worker", str(folder.path), *(["--runner", runner] if runner else [])]
+    with storage_errors(folder.log_path):
+        log = folder.log_path.open("ab")
+    with log:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(os.environ),
+                cwd=_library_root(),  # Python looks for modules here: not in a folder of data
+                **system.detached_process_arguments(),
+            )
+        except OSError as error:
+            raise _not_begun(folder, f"cannot run {python} ({error.strerror or error})") from error
+
+
+def _wait_for_start(process: subprocess.Popen[bytes], folder: JobFolder, offset: int, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        ended = process.poll() is not None  # asked first: what it wrote is then complete
+        if any(event.kind == "started" for event in folder.events(offset)[0]):
+            return
+        if ended:
+            _explain_early_end(process.returncode, folder)
+        if time.monotonic() > deadline:
+            system.kill_tree(process.pid)
+            raise _not_begun(folder, f"it did not begin within {timeout:g} seconds")
+        time.sleep(_POLL)
+
+
+def _explain_early_end(code: int, folder: JobFolder) -> None:
+    if code == EXIT_BUSY:
+        raise WorkspaceBusy("A job is already running on this workspace: another start came first.")
+    raise _not_begun(folder, f"it ended with exit code {code}")
+
+
+def _not_begun(folder: JobFolder, reason: str) -> JobError:
+    """The error to raise; the job is marked as failed, since no worker lives that could do it."""
+    _append(folder, Event(kind="failed", text=f"The worker did not start: {reason}; see worker.log"))
+    return JobError(f"The worker of job {folder.id} did not start: {reason}.\n{folder.log_tail(20)}".rstrip())
+
+
+def _append(folder: JobFolder, event: Event) -> None:
+    with EventWriter(folder.events_path) as events:
+        events.append(event)
+
+
+def _kill_worker(folder: JobFolder) -> None:
+    process = folder.process()
+    if process is None or not folder.worker_lives():
+        return
+    if not process.is_here:
+        raise JobError(f"Job {folder.id} runs on {process.host} and has not stopped yet; it will at its next step.")
+    system.kill_tree(process.pid, process.create_time)

@@ -1,0 +1,179 @@
+"""The event stream of a job: one JSON object a line, only ever appended, readable while it is being written.
+
+A worker that is killed in the middle of a line leaves a torn line. Readers leave it out; the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from MedSeqFTLib.errors import WorkspaceError
+from MedSeqFTLib.workspace.files import storage_errors
+
+EventKind = Literal["started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
+CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
+_LONGEST_TEXT = 4000  # characters
+_TAIL = 65536  # bytes; longer than any line
+
+
+def _finite_or_none(value: object) -> object:
+    """JSON knows no NaN: a loss that is not a number is told as unknown."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shortened(value: object) -> object:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else value
+
+
+Loss = Annotated[float | None, BeforeValidator(_finite_or_none)]
+Text = Annotated[str | None, BeforeValidator(_shortened)]
+
+
+def moment() -> datetime:
+    """The present moment in UTC, to the millisecond."""
+    time = datetime.now(timezone.utc)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+class Event(BaseModel):
+    """One line of events.jsonl. Fields that a newer program added are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    time: datetime = Field(default_factory=moment)
+    kind: EventKind
+    stage: str | None = None
+    step: int | None = None  # steps of the stage that are done
+    total: int | None = None  # steps of the stage
+    loss: Loss = None
+    losses: Mapping[str, Loss] = {}
+    seconds_left: Loss = None  # of the whole job
+    device: str | None = None
+    text: Text = None
+    version: str | None = None  # the model version that a finished job made
+
+
+class EventWriter:
+    """Appends events to a file, each with one write. There is one writer at a time: whoever holds the adapting lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending and remove a torn last line. Raises StorageError."""
+        self.path = Path(path)
+        with storage_errors(self.path):
+            remove_torn_line(self.path)
+            self._file = self.path.open("ab", buffering=0)
+
+    def append(self, event: Event) -> None:
+        """Write one event; a closing one is on the disk when this returns. Raises StorageError."""
+        line = event.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
+        with storage_errors(self.path):
+            if self._file.write(line) != len(line):
+                remove_torn_line(self.path)
+                raise OSError("only a part of the line could be written; the disk may be full")
+            if event.kind in CLOSING:
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def remove_torn_line(path: Path) -> None:
+    """Cut the file off behind its last newline. A file that is missing or whole is not touched. Raises OSError."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        kept = file.read().rfind(b"\n") + 1
+        if kept < file.tell():
+            file.truncate(kept)
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Read the whole lines from a byte offset on.
+
+    Returns:
+        the events, and the offset to go on from next time. A missing file has no events. A line that cannot be
+        understood comes back as a warning.
+
+    Raises:
+        WorkspaceError: the file cannot be read.
+    """
+    data = _read_from(path, offset)
+    whole = data[: data.rfind(b"\n") + 1]
+    return [_parse(line, path) for line in whole.split(b"\n") if line], offset + len(whole)
+
+
+def last_event(path: Path) -> Event | None:
+    """The last whole line, however long the file. None: there is none yet. Raises WorkspaceError."""
+    size = path.stat().st_size if path.exists() else 0
+    lines = _read_from(path, max(0, size - _TAIL)).split(b"\n")[:-1]
+    return _parse(lines[-1], path) if lines else None
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def _parse(line: bytes, path: Path) -> Event:
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError:
+        text = f"{path}: a line is damaged or from a newer program and was left out"
+        return Event(kind="warning", text=text)
+
+
+@dataclass
+class Progress:
+    """What a job is doing, gathered from its events. Feed it every event in turn; it never looks at files."""
+
+    stage: str | None = None
+    step: int | None = None
+    total: int | None = None
+    loss: float | None = None
+    losses: dict[str, float | None] = field(default_factory=dict)
+    seconds_left: float | None = None
+    device: str | None = None
+    text: str | None = None  # the latest message, or why the job failed
+    warnings: list[str] = field(default_factory=list)
+    version: str | None = None
+    starts: int = 0  # more than one: the job was resumed
+    first_time: datetime | None = None
+    last_time: datetime | None = None
+
+    def follow(self, event: Event) -> None:
+        """Take in the next event."""
+        self.first_time = self.first_time or event.time
+        self.last_time = event.time
+        self.device = event.device or self.device
+        self.version = event.version or self.version
+        self.starts += event.kind == "started"
+        if event.kind == "warning":
+            self.warnings.append(event.text or "")
+        elif event.kind in ("stage", "progress"):
+            self._move(event)
+        else:
+            self.text = event.text
+            self.seconds_left = None if event.kind in CLOSING else self.seconds_left
+
+    def _move(self, event: Event) -> None:
+        self.stage, self.step, self.total = event.stage, event.step, event.total
+        self.loss, self.losses, self.seconds_left = event.loss, dict(event.losses), event.seconds_left

@@ -1,0 +1,49 @@
+"""Small real runners for the tests of jobs. The worker process imports them by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.jobs.job import Job
+from MedSeqFTLib.jobs.reporter import Reporter
+from MedSeqFTLib.workspace.files import write_bytes_atomically
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+def count(workspace: Workspace, job: Job, reporter: Reporter) -> str:
+    """Counts to settings["steps"], resting settings["pause"] seconds each; goes on from its checkpoint."""
+    steps, pause = int(job.settings["steps"]), float(job.settings["pause"])
+    checkpoint = reporter.folder / "checkpoints" / "step.txt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    done = int(checkpoint.read_text(encoding="utf-8")) if checkpoint.exists() else 0
+    reporter.plan([("count", steps)])
+    reporter.device("cpu")
+    reporter.stage("count", steps, done=done)
+    for step in range(done + 1, steps + 1):
+        time.sleep(pause)
+        write_bytes_atomically(checkpoint, str(step).encode())
+        reporter.step(step, {"dice": 1.0 / step, "feature": 0.5})
+    return "M7"
+
+
+def deaf(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Never asks whether it should stop, and has a child process."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    reporter.message(f"child {child.pid}")
+    time.sleep(60)
+
+
+def user_mistake(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    raise InputError("Task kidney has no training cases; accept some first.")
+
+
+def bug(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    raise ZeroDivisionError("division by zero\nsecond line")
+
+
+def imports(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Tells which heavy libraries the worker has loaded by itself."""
+    reporter.message(" ".join(sorted({"torch", "SimpleITK", "monai", "numpy"} & set(sys.modules))) or "none")

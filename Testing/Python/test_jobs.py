@@ -1,0 +1,450 @@
+"""Jobs with real worker processes, which count instead of training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
+from MedSeqFTLib.jobs import control, system, worker
+from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.jobs.job import Job, JobFolder, WorkerProcess, job_folder
+from MedSeqFTLib.workspace.files import write_json
+from MedSeqFTLib.workspace.workspace import Workspace
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _runners_can_be_imported(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    workspace = Workspace.create(tmp_path / "my wörkspace")
+    yield workspace
+    for folder in control.list_jobs(workspace):
+        process = folder.process()
+        if process is not None and process.is_here:
+            system.kill_tree(process.pid, process.create_time)
+
+
+def start(workspace, runner="count", steps=3, pause=0.01, name=None):
+    job = control.new_job(workspace, "adapt", "kidney", {"steps": steps, "pause": pause})
+    if name:
+        job = job.model_copy(update={"id": name})
+    return control.start_job(workspace, job, runner=f"job_runners:{runner}")
+
+
+def wait_until(condition, seconds=15.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def finish(folder):
+    events = list(control.watch(folder, interval=0.02))
+    wait_until(lambda: not folder.worker_lives())
+    return events
+
+
+def kinds(folder):
+    return [event.kind for event in folder.events()[0]]
+
+
+def kill_worker(folder):
+    """As a power loss or the system's memory killer would: without a word."""
+    process = folder.process()
+    psutil.Process(process.pid).kill()
+    wait_until(lambda: not folder.worker_lives())
+
+
+def step_of(folder):
+    return folder.progress().step or 0
+
+
+# a job's life
+
+
+def test_a_job_runs_in_the_background_and_tells_its_progress(workspace):
+    folder = start(workspace, steps=5, pause=0.05)
+    assert folder.state() == "running"
+    events = finish(folder)
+    assert folder.state() == "finished"
+    assert events[0].kind == "started"
+    assert (events[-1].kind, events[-1].version) == ("finished", "M7")
+    progress = folder.progress()
+    assert (progress.stage, progress.step, progress.total, progress.device) == ("count", 5, 5, "cpu")
+    assert progress.loss == pytest.approx(0.7)
+    assert folder.process().pid != os.getpid()
+
+
+def test_jobs_are_listed_oldest_first(workspace):
+    first = start(workspace)
+    finish(first)
+    second = start(workspace)
+    finish(second)
+    assert [folder.id for folder in control.list_jobs(workspace)] == [first.id, second.id]
+    assert control.job(workspace, first.id).job == first.job
+    assert control.running_job(workspace) is None
+
+
+def test_a_finished_job_makes_room_at_once(workspace):
+    for _ in range(3):
+        folder = start(workspace, steps=1)
+        list(control.watch(folder, interval=0.001))
+        assert folder.state() == "finished"
+
+
+def test_the_worker_outlives_its_parent(workspace):
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "from MedSeqFTLib.jobs import control\n"
+        "from MedSeqFTLib.workspace.workspace import Workspace\n"
+        "workspace = Workspace.open(sys.argv[1])\n"
+        "job = control.new_job(workspace, 'adapt', 'kidney', {'steps': 20, 'pause': 0.05})\n"
+        "print(control.start_job(workspace, job, runner='job_runners:count').id, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(workspace.folder), str(ROOT)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        folder = control.job(workspace, parent.stdout.readline().strip())
+        parent.kill()
+    step = step_of(folder)
+    assert folder.state() == "running"
+    finish(folder)
+    assert folder.state() == "finished"
+    assert step < step_of(folder) == 20
+
+
+def test_the_worker_survives_the_hang_up_of_its_terminal(workspace):
+    if not hasattr(os, "getsid"):
+        pytest.skip("sessions exist on POSIX only")
+    folder = start(workspace, steps=100, pause=0.05)
+    pid = folder.process().pid
+    assert os.getsid(pid) == pid
+    assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_the_present_program_notices_the_worker_s_end(workspace):
+    folder = start(workspace)
+    pid = folder.process().pid
+    finish(folder)
+    wait_until(lambda: not psutil.pid_exists(pid))  # no zombie
+
+
+def test_neither_side_imports_heavy_libraries(workspace):
+    folder = start(workspace, "imports")
+    finish(folder)
+    assert [event.text for event in folder.events()[0] if event.kind == "message"] == ["none"]
+    script = "import sys, MedSeqFTLib.jobs.control; print(sorted({'torch', 'SimpleITK', 'monai'} & set(sys.modules)))"
+    arguments = [sys.executable, "-c", script]
+    assert subprocess.check_output(arguments, text=True, cwd=ROOT).strip() == "[]"
+
+
+# interrupted and resumed
+
+
+def test_a_killed_worker_leaves_an_interrupted_job_which_goes_on_from_its_checkpoint(workspace):
+    folder = start(workspace, steps=30, pause=0.05)
+    wait_until(lambda: step_of(folder) >= 3)
+    kill_worker(folder)
+    assert folder.state() == "interrupted"
+    reached = int((folder.checkpoint_folder / "step.txt").read_text(encoding="utf-8"))
+    control.resume(workspace, folder.id, runner="job_runners:count")
+    finish(folder)
+    assert folder.state() == "finished"
+    stages = [event for event in folder.events()[0] if event.kind == "stage"]
+    assert stages[1].step >= reached >= 3
+    assert kinds(folder).count("started") == 2
+    assert folder.progress().step == 30
+
+
+def test_a_line_torn_by_the_kill_is_repaired_on_resuming(workspace):
+    folder = start(workspace, steps=100, pause=0.05)
+    wait_until(lambda: step_of(folder) >= 1)
+    kill_worker(folder)
+    with folder.events_path.open("ab") as file:
+        file.write(b'{"time":"2030-01-01T00')
+    assert folder.state() == "interrupted"
+    control.resume(workspace, folder.id, runner="job_runners:count")
+    control.cancel(folder)
+    assert "warning" not in kinds(folder)
+    assert kinds(folder)[-1] == "cancelled"
+
+
+def test_a_process_that_got_the_worker_s_number_is_not_the_worker(workspace):
+    folder = start(workspace, steps=1000)
+    kill_worker(folder)
+    own = WorkerProcess.of(os.getpid())
+    write_json(folder.process_path, own.model_copy(update={"create_time": own.create_time - 100}))
+    assert folder.state() == "interrupted"
+    write_json(folder.process_path, own)
+    assert folder.state() == "running"
+    folder.process_path.unlink()
+
+
+@pytest.mark.parametrize("runner", ["count", "bug"])
+def test_cancelled_and_failed_jobs_can_be_resumed(workspace, runner):
+    folder = start(workspace, runner, steps=1000)
+    if runner == "count":
+        control.cancel(folder)
+    else:
+        finish(folder)
+    before = folder.state()
+    control.resume(workspace, folder.id, runner="job_runners:imports")
+    finish(folder)
+    assert (before, folder.state()) == ({"count": "cancelled", "bug": "failed"}[runner], "finished")
+    assert kinds(folder).count("started") == 2
+
+
+def test_what_cannot_be_resumed(workspace):
+    folder = start(workspace, steps=1000)
+    with pytest.raises(JobError, match="is running; only interrupted"):
+        control.resume(workspace, folder.id)
+    control.cancel(folder)
+    finish(start(workspace, "imports", name="done"))
+    with pytest.raises(JobError, match="is finished; only interrupted"):
+        control.resume(workspace, "done")
+    with pytest.raises(InputError, match="no job 'nonsense'.*done"):
+        control.resume(workspace, "nonsense")
+
+
+def test_a_job_on_another_machine_is_judged_by_its_lock(workspace):
+    folder = start(workspace, "imports")
+    finish(folder)
+    control._append(folder, Event(kind="started"))
+    write_json(folder.process_path, folder.process().model_copy(update={"host": "elsewhere"}))
+    assert folder.state() == "interrupted"
+    with workspace.adapting_lock():
+        assert folder.state() == "running"
+        with pytest.raises(JobError, match="runs on elsewhere"):
+            control.cancel(folder, grace_seconds=0.1)
+        assert folder.state() == "cancelling"
+
+
+# cancelled
+
+
+def test_a_job_stops_when_it_is_asked_to(workspace):
+    folder = start(workspace, steps=10_000)
+    wait_until(lambda: step_of(folder) >= 2)
+    control.request_cancel(folder)
+    assert folder.state() in ("cancelling", "cancelled")
+    assert control.cancel(folder) == "cancelled" if folder.state() == "cancelling" else True
+    finish(folder)
+    assert folder.state() == "cancelled"
+    assert kinds(folder).count("cancelled") == 1
+
+
+def test_a_deaf_job_is_killed_with_its_children(workspace):
+    folder = start(workspace, "deaf")
+    wait_until(lambda: "message" in kinds(folder))
+    child = int(folder.progress().text.split()[1])
+    created = system.create_time(child)
+    assert control.cancel(folder, grace_seconds=0.3) == "cancelled"
+    assert kinds(folder)[-1] == "cancelled"
+    assert not folder.worker_lives()
+    assert not system.process_is(child, created)
+    assert start(workspace).job.kind == "adapt"  # the lock is free again
+
+
+def test_only_a_running_job_can_be_cancelled(workspace):
+    folder = start(workspace)
+    finish(folder)
+    with pytest.raises(JobError, match="is finished; only a running job"):
+        control.cancel(folder)
+    assert not folder.cancel_path.exists()
+
+
+# failed
+
+
+def test_a_user_s_mistake_is_told_in_its_own_line(workspace):
+    folder = start(workspace, "user_mistake")
+    event = finish(folder)[-1]
+    assert (folder.state(), event.text) == ("failed", "Task kidney has no training cases; accept some first.")
+
+
+def test_a_bug_is_told_by_its_type_and_where_to_look(workspace):
+    folder = start(workspace, "bug")
+    event = finish(folder)[-1]
+    assert (folder.state(), event.text) == ("failed", "ZeroDivisionError: division by zero; see worker.log")
+    assert 'raise ZeroDivisionError("division' in folder.log_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "runner", ["no_such_module:count", "job_runners:no_such_function", "os.system('true')", "job_runners"]
+)
+def test_a_runner_that_cannot_be_imported_fails_the_job(workspace, runner):
+    job = control.new_job(workspace, "adapt", "kidney")
+    folder = control.start_job(workspace, job, runner=runner)
+    event = finish(folder)[-1]
+    assert (folder.state(), event.kind) == ("failed", "failed")
+    assert event.text.endswith("see worker.log")
+
+
+def test_runners_of_the_two_kinds():
+    assert set(worker._RUNNERS) == {"adapt", "pretrain"}
+    with pytest.raises(ValueError, match="no runner for job kind 'benchmark'"):
+        worker.runner_for("benchmark")
+    assert worker.runner_for("adapt", "MedSeqFTLib.jobs.worker:main") is worker.main
+
+
+# not started
+
+
+def test_an_interpreter_that_is_not_there(workspace):
+    job = control.new_job(workspace, "adapt", "kidney")
+    with pytest.raises(JobError, match="cannot run no-such-python"):
+        control.start_job(workspace, job, python="no-such-python")
+    assert control.job(workspace, job.id).state() == "failed"
+
+
+def test_a_worker_that_dies_at_once_shows_its_log(workspace):
+    job = control.new_job(workspace, "adapt", "kidney")
+    (workspace.folder / "workspace.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(JobError, match=r"exit code 2\.\n.*workspace\.json is damaged"):
+        control.start_job(workspace, job)
+    assert job_folder(workspace, job.id).state() == "failed"
+
+
+def test_a_worker_that_does_not_begin_in_time_is_killed(workspace):
+    job = control.new_job(workspace, "adapt", "kidney")
+    with pytest.raises(JobError, match="did not begin within 0 seconds"):
+        control.start_job(workspace, job, timeout=0.0)
+    folder = control.job(workspace, job.id)
+    assert folder.state() == "failed"
+    assert kinds(folder) == ["failed"]
+    control.resume(workspace, job.id, runner="job_runners:imports")
+    finish(folder)
+    assert folder.state() == "finished"
+
+
+def test_a_second_job_is_refused_and_leaves_nothing_behind(workspace):
+    folder = start(workspace, steps=1000)
+    before = sorted((workspace.folder / "jobs").iterdir())
+    with pytest.raises(WorkspaceError, match=rf"already running.*adapt kidney.*jobs cancel {folder.id}") as refused:
+        start(workspace)
+    assert refused.value.exit_code == 2
+    assert "\n" not in str(refused.value)
+    assert sorted((workspace.folder / "jobs").iterdir()) == before
+    assert control.running_job(workspace).id == folder.id
+
+
+def test_of_two_starts_at_once_one_wins(workspace):
+    jobs = [control.new_job(workspace, "adapt", "kidney", {"steps": 1000, "pause": 0.01}) for _ in range(2)]
+    jobs = [job.model_copy(update={"id": f"job-{number}"}) for number, job in enumerate(jobs)]
+    started, refused = [], []
+
+    def start_one(job):
+        try:
+            started.append(control.start_job(workspace, job, runner="job_runners:count"))
+        except control.WorkspaceBusy as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start_one, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(started), len(refused)) == (1, 1)
+    assert [folder.id for folder in control.list_jobs(workspace)] == [started[0].id]
+    assert started[0].state() == "running"
+
+
+def test_the_worker_that_comes_second_writes_nothing(workspace):
+    first = start(workspace, steps=1000)
+    second = job_folder(workspace, "second")
+    second.path.mkdir()
+    write_json(second.path / "job.json", first.job.model_copy(update={"id": "second"}))
+    arguments = [sys.executable, "-m", "MedSeqFTLib.jobs.worker", str(second.path)]
+    assert subprocess.run(arguments, cwd=ROOT, check=False).returncode == worker.EXIT_BUSY
+    assert [path.name for path in second.path.iterdir()] == ["job.json"]
+    assert second.state() == "queued"
+
+
+# descriptions
+
+
+def test_adapting_needs_a_task():
+    with pytest.raises(ValidationError, match="needs a task"):
+        Job(id="a", kind="adapt")
+    assert Job(id="a", kind="pretrain").task is None
+
+
+def test_job_names_cannot_lead_out_of_the_workspace(workspace):
+    with pytest.raises(InputError):
+        control.job(workspace, "../kidney")
+    assert control.new_job(workspace, "pretrain").id.startswith("pretrain-2")
+
+
+def test_two_jobs_of_one_second_have_two_names(workspace, monkeypatch):
+    moment = control.now()
+    monkeypatch.setattr(control, "now", lambda: moment)
+    names = []
+    for _ in range(3):
+        job = control.new_job(workspace, "pretrain")
+        names.append(job.id)
+        job_folder(workspace, job.id).path.mkdir()
+    assert names == [names[0], f"{names[0]}-2", f"{names[0]}-3"]
+
+
+def test_a_damaged_description_is_named(workspace):
+    folder = start(workspace)
+    finish(folder)
+    (folder.path / "job.json").write_text('{"schema_version": 1, "id": "x"}', encoding="utf-8")
+    with pytest.raises(WorkspaceError, match=r"job\.json is damaged: field kind"):
+        _ = JobFolder(folder.path).job
+    shutil.rmtree(folder.path)
+
+
+def test_the_worker_s_environment_puts_this_library_first():
+    environment = control.worker_environment({"PYTHONPATH": "elsewhere", "HOME": "h"})
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
+    assert environment["HOME"] == "h"
+    assert control.worker_environment({})["PYTHONPATH"] == str(ROOT)
+
+
+def test_the_log_s_tail(tmp_path):
+    folder = JobFolder(tmp_path)
+    assert folder.log_tail() == ""
+    folder.log_path.write_text("".join(f"line {number}\n" for number in range(5000)), encoding="utf-8")
+    assert folder.log_tail(2) == "line 4998\nline 4999"
+
+
+def test_a_job_that_ends_while_its_state_is_asked_is_never_called_interrupted(workspace):
+    """The process is asked before the events, so its last words are always heard."""
+    folder = start(workspace, steps=1)
+    seen = set()
+    while not seen & {"finished", "interrupted"}:
+        seen.add(folder.state())
+    assert seen <= {"running", "finished"}
+
+
+def test_a_worker_stopped_by_the_system_is_interrupted(workspace):
+    folder = start(workspace, steps=1000)
+    os.kill(folder.process().pid, signal.SIGTERM)
+    wait_until(lambda: not folder.worker_lives())
+    assert folder.state() == "interrupted"
+
+
+def test_events_of_a_worker_can_be_read_while_they_are_written(workspace):
+    folder = start(workspace, steps=200, pause=0.005)
+    with EventWriter(folder.path / "copy.jsonl") as copy:
+        for event in control.watch(folder, interval=0.001):
+            copy.append(event)
+    assert (folder.path / "copy.jsonl").read_bytes() == folder.events_path.read_bytes()
