@@ -286,15 +286,18 @@ def test_a_bug_is_told_by_its_type_and_where_to_look(workspace):
     assert 'raise ZeroDivisionError("division' in folder.log_path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "runner", ["no_such_module:count", "job_runners:no_such_function", "os.system('true')", "job_runners"]
-)
-def test_a_runner_that_cannot_be_imported_fails_the_job(workspace, runner):
-    job = control.new_job(workspace, "adapt", "kidney")
-    folder = control.start_job(workspace, job, runner=runner)
+def test_a_runner_that_cannot_be_imported_fails_the_job(workspace):
+    folder = start(workspace, "no_such_function")
     event = finish(folder)[-1]
     assert (folder.state(), event.kind) == ("failed", "failed")
-    assert event.text.endswith("see worker.log")
+    assert event.text.startswith("AttributeError: ")
+    assert event.text.endswith("; see worker.log")
+
+
+@pytest.mark.parametrize("name", ["os.system('true')", "job_runners", "job_runners:", ":count", "../job_runners:count"])
+def test_only_import_names_are_runners(name):
+    with pytest.raises(ValueError, match="package.module:function"):
+        worker.runner_for("adapt", name)
 
 
 def test_runners_of_the_two_kinds():
