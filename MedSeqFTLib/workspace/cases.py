@@ -19,11 +19,16 @@ IMAGE_FILE = "image.nrrd"
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
 
 
+class SameScanError(InputError):
+    """The scan is in the task already, whatever its name."""
+
+
 def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path) -> Case:
     """Move two finished files (see Workspace.staging) into the workspace as one new case.
 
     Raises:
-        InputError: the name is unusable or taken, the scan is in this task already, or the task lacks a label.
+        SameScanError: the scan is in this task already, whatever its name.
+        InputError: the name is unusable or taken, or the task lacks a label.
         WorkspaceError: the task is unknown, the workspace is in use, or a file differs from its checksum.
         StorageError: a write failed; the workspace is as it was before.
     """
@@ -58,11 +63,11 @@ def _refuse_same_scan(existing: Case, case: Case) -> None:
     if existing.pixel_sha256 != case.pixel_sha256:
         return
     if existing.role is not case.role:
-        raise InputError(
+        raise SameScanError(
             f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}; "
             f"a role never changes, so it cannot become a {case.role.value} case."
         )
-    raise InputError(f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}.")
+    raise SameScanError(f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}.")
 
 
 def verify_case(workspace: Workspace, case: Case) -> None:

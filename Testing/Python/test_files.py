@@ -228,8 +228,8 @@ def test_scores_of_empty_references_survive(tmp_path: Path) -> None:
 
 
 BAD_NAMES = (
-    "", ".", "..", "../x", "a/b", "a\\b", "/etc", "C:", "C:\\x", "x.", ".x", "-x", "x y", "x\n", "x\0", "CON", "con.txt",
-    "nul", "COM1", "lpt9.seg", "é", "x\u202e", "\uff0e\uff0e", "a" * 65, "~", "*", "x:y",
+    "", ".", "..", "../x", "a/b", "a\\b", "/etc", "C:", "C:\\x", "x.", ".x", "-x", "x y", "x\n", "x\0", "CON",
+    "con.txt", "nul", "COM1", "lpt9.seg", "é", "x\u202e", "\uff0e\uff0e", "a" * 65, "~", "*", "x:y",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from MedSeqFTLib.workspace.cases import accept_case
 from MedSeqFTLib.workspace.files import sha256_of
@@ -25,7 +25,7 @@ def a_task(name: str = "brain") -> Task:
 def a_version(version_id: str, folder: Path, task: str | None = "brain", parent: str | None = None) -> ModelVersion:
     """A version that declares every file below `folder`."""
     files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
-    kind = "foundation" if task is None else "adapted"
+    kind: Literal["foundation", "adapted"] = "foundation" if task is None else "adapted"
     return ModelVersion(id=version_id, kind=kind, parent=parent, task=task, job=None, network=Network(), files=files)
 
 

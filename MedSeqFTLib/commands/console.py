@@ -1,0 +1,95 @@
+"""What all commands share: options, tables, JSON, messages."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="MEDSEQFT_WORKSPACE", help="Folder of the workspace.", show_default="here"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who does this.", show_default="your login name")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
+
+HERE = Path()
+out = Console()
+messages = Console(stderr=True)
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """Open the workspace that a command was given. Raises WorkspaceError."""
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+    return Workspace.open(folder)
+
+
+def person(given: str) -> str:
+    """Who does this: as given, or else the login name, if there is one."""
+    try:
+        return given or getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
+        return "unknown"
+
+
+def print_json(document: Any) -> None:
+    """Print a document (pydantic models, lists, dicts, plain values) as one JSON text on stdout."""
+    typer.echo(json.dumps(_plain(document), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print rows as a table on stdout, or the line `empty` if there are none."""
+    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    if table.row_count:
+        out.print(table)
+    else:
+        say(empty)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print pairs of a name and a value, one a line, on stdout."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        table.add_row(Text(name, style="bold"), Text("" if value is None else str(value)))
+    out.print(table)
+
+
+def say(text: str) -> None:
+    """Print a line on stdout."""
+    out.print(Text(text), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning line on stderr."""
+    messages.print(Text(f"Warning: {text}", style="yellow"), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print an error line on stderr."""
+    messages.print(Text(f"Error: {' '.join(text.split())}", style="red"), soft_wrap=True)

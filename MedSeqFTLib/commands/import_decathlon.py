@@ -1,0 +1,77 @@
+"""`medseqft import-decathlon`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from MedSeqFTLib.commands.case import warn_of_overlap
+from MedSeqFTLib.commands.console import (
+    HERE,
+    ByOption,
+    JsonOption,
+    WorkspaceOption,
+    messages,
+    open_workspace,
+    person,
+    print_json,
+    say,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.imaging.decathlon import DataSet, Imported, Pair
+    from MedSeqFTLib.workspace.schema import Role
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+
+def import_decathlon(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with dataset.json, imagesTr and labelsTr.")],
+    task: Annotated[str | None, typer.Option(help="Name of the task.", show_default="from dataset.json")] = None,
+    train: Annotated[int | None, typer.Option(min=1, help="Training cases.", show_default="all that are left")] = None,
+    validation: Annotated[int | None, typer.Option(min=1, help="Held-out cases.", show_default="a fifth")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    by: ByOption = "",
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a task in the layout of the Medical Segmentation Decathlon.
+
+    An import that was interrupted goes on where it stopped when it is run again.
+    """
+    opened = open_workspace(workspace)
+    from MedSeqFTLib.imaging.decathlon import read_data_set, split
+
+    data_set = read_data_set(folder, task)
+    done = _import(opened, data_set, split(data_set.pairs, train, validation, seed), person(by))
+    for imported in done:
+        if imported.outcome == "twice":
+            warn(f"left out {imported.note}")
+        elif imported.case is not None and imported.outcome == "added":
+            warn_of_overlap(imported.case)
+    _report(data_set.task.name, done, as_json)
+
+
+def _import(workspace: Workspace, data_set: DataSet, chosen: list[tuple[Pair, Role]], by: str) -> list[Imported]:
+    from MedSeqFTLib.imaging.decathlon import import_cases
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
+        cases = import_cases(workspace, data_set.task, chosen, by)
+        return list(progress.track(cases, total=len(chosen), description=data_set.task.name))
+
+
+def _report(task: str, done: list[Imported], as_json: bool) -> None:
+    cases = [imported.case for imported in done if imported.case is not None]
+    counts = {
+        "train": sum(case.role.value == "train" for case in cases),
+        "validation": sum(case.role.value == "validation" for case in cases),
+        **{outcome: sum(imported.outcome == outcome for imported in done) for outcome in ("added", "known", "twice")},
+    }
+    if as_json:
+        print_json({"task": task, **counts})
+        return
+    say(f"Task {task}: {counts['train']} training and {counts['validation']} validation cases ({counts['added']} new).")

@@ -1,0 +1,127 @@
+"""Accepting an image and its corrected segmentation as a case of the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.geometry import Geometry
+from MedSeqFTLib.imaging.names import stem_of
+from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
+from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume, write_volume
+from MedSeqFTLib.workspace.cases import IMAGE_FILE, SEGMENTATION_FILE, accept_case, check_new_case
+from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.names import checked_name, name_from
+from MedSeqFTLib.workspace.schema import Case, Label, Role, Task
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a model version proposed and a person then corrected."""
+
+    version: str
+    segmentation_path: Path | None = None
+
+
+def accept(
+    workspace: Workspace,
+    task: Task,
+    image_path: Path,
+    segmentation_path: Path,
+    role: Role,
+    *,
+    case_id: str | None = None,
+    by: str = "",
+    proposal: Proposal | None = None,
+) -> Case:
+    """Read and check an image with its segmentation, and store them as a new case.
+
+    Both files are read and checked as a whole before anything is written. Where segments overlap, the later label of
+    the task wins; `overlap_voxels` of the returned case counts those voxels, so that a person can be told. Labels of
+    the task that the segmentation does not speak of (no segment, or no voxel in a plain label map) are unknown in this
+    case: they are absent from its `label_voxels` and from the stored segmentation.
+
+    Args:
+        image_path: a volume file, or a folder with one DICOM series.
+        segmentation_path: a `.seg.nrrd` file, or a label map with the task's label values.
+        case_id: name of the case; by default that of the image file.
+        by: who accepts.
+
+    Raises:
+        InputError: a file, the name or the pair cannot be used; nothing was changed.
+        StorageError: a write failed; the workspace is as it was before.
+    """
+    name = checked_name(case_id, "case") if case_id is not None else name_from(stem_of(image_path), "case")
+    image = read_volume(image_path)
+    grid = Geometry.of(image)
+    segmented = read_label_map(segmentation_path, task.labels, grid)
+    labels = tuple(label for label in task.labels if label.name in segmented.found)
+    case = Case(
+        id=name,
+        task=task.name,
+        role=role,
+        source_image=image_path.name,
+        source_segmentation=segmentation_path.name,
+        image_sha256="",  # known once the files are written
+        segmentation_sha256="",
+        pixel_sha256=pixel_sha256(image),
+        size=grid.size,
+        spacing=grid.spacing,
+        label_voxels=count_voxels(segmented.image, labels),
+        overlap_voxels=segmented.overlap_voxels,
+        accepted_by=by,
+        proposed_by=_known_version(workspace, proposal),
+        proposal_dice=_agreement(proposal, segmented.image, task.labels, labels),
+    )
+    check_new_case(workspace, case)
+    return _store(workspace, case, image, segmented.image, labels)
+
+
+def _store(
+    workspace: Workspace, case: Case, image: sitk.Image, label_map: sitk.Image, labels: tuple[Label, ...]
+) -> Case:
+    with workspace.staging() as folder:
+        image_file, segmentation_file = folder / IMAGE_FILE, folder / SEGMENTATION_FILE
+        write_volume(image, image_file)
+        write_seg_nrrd(label_map, labels, segmentation_file)
+        hashes = {"image_sha256": sha256_of(image_file), "segmentation_sha256": sha256_of(segmentation_file)}
+        return accept_case(workspace, case.model_copy(update=hashes), image_file, segmentation_file)
+
+
+def count_voxels(label_map: sitk.Image, labels: tuple[Label, ...]) -> dict[str, int]:
+    """Voxels per name of these labels; 0 for a label that does not occur."""
+    counts = np.bincount(sitk.GetArrayViewFromImage(label_map).ravel(), minlength=256)
+    return {label.name: int(counts[label.value]) for label in labels}
+
+
+def _known_version(workspace: Workspace, proposal: Proposal | None) -> str | None:
+    return workspace.version(proposal.version).id if proposal else None
+
+
+def _agreement(
+    proposal: Proposal | None, accepted: sitk.Image, task_labels: tuple[Label, ...], labels: tuple[Label, ...]
+) -> float | None:
+    """Mean Dice of the proposal with what was accepted, over the labels that the accepted segmentation speaks of."""
+    if proposal is None or proposal.segmentation_path is None:
+        return None
+    proposed = read_label_map(proposal.segmentation_path, task_labels, Geometry.of(accepted)).image
+    values = [label.value for label in labels]
+    return mean_dice(sitk.GetArrayViewFromImage(accepted), sitk.GetArrayViewFromImage(proposed), values)
+
+
+def mean_dice(first: NDArray[np.uint8], second: NDArray[np.uint8], values: list[int]) -> float:
+    """Mean Dice of two label maps [z, y, x] over the values that occur in either of them; both must not be empty."""
+    scores = []
+    for value in values:
+        a, b = first == value, second == value
+        if voxels := int(a.sum()) + int(b.sum()):
+            scores.append(2.0 * int((a & b).sum()) / voxels)
+    if not scores:
+        raise InputError("The two segmentations are both empty, so they cannot be compared.")
+    return sum(scores) / len(scores)

@@ -1,0 +1,247 @@
+"""Data sets in the folder layout of the Medical Segmentation Decathlon: dataset.json, imagesTr, labelsTr."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.acceptance import accept
+from MedSeqFTLib.imaging.names import stem_of
+from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
+from MedSeqFTLib.workspace.cases import SameScanError
+from MedSeqFTLib.workspace.files import explain
+from MedSeqFTLib.workspace.labels import distinct_color
+from MedSeqFTLib.workspace.names import name_from, same_name
+from MedSeqFTLib.workspace.schema import Case, Label, Modality, Percentile, Role, Task, Window
+from MedSeqFTLib.workspace.workspace import Workspace
+
+_DESCRIPTION = "dataset.json"
+_MODALITIES = {
+    "ct": Modality.CT,
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "adc", "dwi"), Modality.MR),
+}
+_VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A scan and its reference label map."""
+
+    case_id: str
+    image: Path
+    label_map: Path
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What dataset.json declares. Every file of `pairs` (by case id) is known to exist."""
+
+    task: Task
+    pairs: tuple[Pair, ...]
+
+
+def read_data_set(folder: Path, task_name: str | None = None) -> DataSet:
+    """Read dataset.json and look for the files that it names.
+
+    Args:
+        task_name: name of the task; by default the name in dataset.json, or else that of the folder.
+
+    Raises:
+        InputError: the description or a file is missing or unusable; the message names it.
+    """
+    path = Path(folder) / _DESCRIPTION
+    raw = _read_object(path)
+    name = name_from(task_name or _text(raw, "name", path, default=Path(folder).resolve().name), "task")
+    modality = _modality(raw, path)
+    try:
+        task = Task(
+            name=name,
+            description=_text(raw, "description", path, default=""),
+            modality=modality,
+            labels=_labels(raw, path),
+            intensity=Window() if modality is Modality.CT else Percentile(),
+        )
+    except ValidationError as error:
+        raise InputError(f"{path} cannot be used: {explain(error)}.") from error
+    return DataSet(task, _pairs(raw, path))
+
+
+def split(pairs: tuple[Pair, ...], train: int | None, validation: int | None, seed: int) -> list[tuple[Pair, Role]]:
+    """Draw disjoint training and validation cases; the same seed gives the same draw, and more training cases later.
+
+    Args:
+        train: how many training cases; by default all that are left.
+        validation: how many held-out cases; by default a fifth of all pairs, at least one.
+
+    Raises:
+        InputError: there are not as many pairs.
+    """
+    held_out = max(1, round(_VALIDATION_SHARE * len(pairs))) if validation is None else validation
+    trained = max(1, len(pairs) - held_out) if train is None else train
+    if held_out + trained > len(pairs):
+        raise InputError(
+            f"The data set has {len(pairs)} cases, too few for {trained} training and {held_out} validation cases."
+        )
+    drawn = sorted(pairs, key=lambda pair: pair.case_id)
+    random.Random(seed).shuffle(drawn)
+    roles = [Role.VALIDATION] * held_out + [Role.TRAIN] * trained
+    return list(zip(drawn, roles, strict=False))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one pair: `twice` means that another case of the task has the same scan, so it was left out."""
+
+    pair: Pair
+    outcome: Literal["added", "known", "twice"]
+    case: Case | None = None
+    note: str = ""
+
+
+def import_cases(
+    workspace: Workspace, wanted: Task, chosen: Sequence[tuple[Pair, Role]], by: str = ""
+) -> Iterator[Imported]:
+    """Accept the chosen pairs one after another; pairs that an earlier run has accepted are only compared.
+
+    The task is added if the workspace has none of this name.
+
+    Raises:
+        InputError: the task differs from the stored one, a stored case has another role or scan, or a file cannot be
+            used. Cases accepted before stay; running the import again goes on from there.
+    """
+    task = _stored_task(workspace, wanted)
+    known = {case.id: case for case in workspace.cases(task=wanted.name)} if task else {}
+    for pair, role in chosen:
+        _refuse_new_role(known.get(pair.case_id), role)
+    task = task or workspace.add_task(wanted)
+    for done, (pair, role) in enumerate(chosen):
+        try:
+            if existing := known.get(pair.case_id):
+                _refuse_other_scan(existing, pair)
+                yield Imported(pair, "known", existing)
+            else:
+                case = accept(workspace, task, pair.image, pair.label_map, role, case_id=pair.case_id, by=by)
+                yield Imported(pair, "added", case)
+        except SameScanError as error:
+            yield Imported(pair, "twice", note=f"{pair.image.name}: {error}")
+        except InputError as error:
+            raise InputError(f"{error} The {done} cases before it are imported; run again to go on.") from error
+
+
+def _stored_task(workspace: Workspace, wanted: Task) -> Task | None:
+    stored = next((task for task in workspace.tasks() if same_name(task.name, wanted.name)), None)
+    if stored is None:
+        return None
+    pinned = [
+        (task.modality, {(label.value, label.name.casefold()) for label in task.labels}) for task in (stored, wanted)
+    ]
+    if pinned[0] != pinned[1]:
+        raise InputError(
+            f"The workspace has a task {stored.name} with another modality or other labels; choose another name."
+        )
+    return stored
+
+
+def _refuse_new_role(existing: Case | None, role: Role) -> None:
+    if existing is not None and existing.role is not role:
+        raise InputError(
+            f"Case {existing.id} is a {existing.role.value} case already and would become a {role.value} case; "
+            "a role never changes. Use the seed and the number of validation cases of the first import."
+        )
+
+
+def _refuse_other_scan(existing: Case, pair: Pair) -> None:
+    if pixel_sha256(read_volume(pair.image)) != existing.pixel_sha256:
+        raise InputError(f"Task {existing.task} has another scan under the name {existing.id} than {pair.image}.")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} has no {_DESCRIPTION}, so it is no data set in Decathlon layout.") from error
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} must hold a JSON object.")
+    return raw
+
+
+def _text(raw: dict[str, Any], field: str, path: Path, default: str) -> str:
+    value = raw.get(field, default)
+    if not isinstance(value, str):
+        raise InputError(f"{path}: {field!r} must be text, got {value!r}.")
+    return value.strip() or default
+
+
+def _modality(raw: dict[str, Any], path: Path) -> Modality:
+    channels = raw.get("modality")
+    if not isinstance(channels, dict) or not channels:
+        raise InputError(f"{path}: 'modality' must map \"0\" to CT or MRI, got {channels!r}.")
+    if len(channels) > 1:
+        raise InputError(f"{path}: images with {len(channels)} channels cannot be used; one channel is expected.")
+    (channel,) = channels.values()
+    known = _MODALITIES.get(channel.strip().casefold()) if isinstance(channel, str) else None
+    if known is None:
+        raise InputError(f"{path}: modality {channel!r} is unknown; CT or MRI is expected.")
+    return known
+
+
+def _labels(raw: dict[str, Any], path: Path) -> tuple[Label, ...]:
+    declared = raw.get("labels")
+    if not isinstance(declared, dict):
+        raise InputError(f'{path}: \'labels\' must map values to names, such as {{"0": "background", "1": "liver"}}.')
+    found = {}
+    for key, name in declared.items():
+        if not re.fullmatch("[0-9]{1,3}", key) or not isinstance(name, str):
+            raise InputError(f"{path}: label {key!r}: {name!r} must map a whole number to a name.")
+        if int(key) in found:
+            raise InputError(f"{path}: label value {int(key)} is declared twice.")
+        found[int(key)] = " ".join(name.split())
+    found.pop(0, None)
+    return tuple(
+        Label(value=value, name=found[value], color=distinct_color(position))
+        for position, value in enumerate(sorted(found))
+    )
+
+
+def _pairs(raw: dict[str, Any], path: Path) -> tuple[Pair, ...]:
+    entries = raw.get("training")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: 'training' must list the cases, each with 'image' and 'label'.")
+    pairs: dict[str, Pair] = {}
+    for entry in entries:
+        pair = _pair(entry, path)
+        if pair.case_id.casefold() in pairs:
+            raise InputError(f"{path}: two cases of 'training' would both be named {pair.case_id}.")
+        pairs[pair.case_id.casefold()] = pair
+    return tuple(pairs.values())
+
+
+def _pair(entry: object, path: Path) -> Pair:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: an entry of 'training' must have 'image' and 'label', got {entry!r}.")
+    image, label_map = (_file(entry.get(field), field, path) for field in ("image", "label"))
+    return Pair(name_from(stem_of(image), "case"), image, label_map)
+
+
+def _file(declared: object, field: str, path: Path) -> Path:
+    if not isinstance(declared, str) or not declared:
+        raise InputError(f"{path}: an entry of 'training' has no file name for {field!r}.")
+    windows = PureWindowsPath(declared)  # reads / and \\ alike
+    if windows.drive or windows.root or ".." in windows.parts or "\0" in declared:
+        raise InputError(f"{path}: {declared!r} leaves the folder of the data set.")
+    file = path.parent / PurePosixPath(*windows.parts)
+    if not file.is_file():
+        raise InputError(f"{path} names {declared!r}, but {file} is missing.")
+    return file
