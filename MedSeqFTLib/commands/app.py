@@ -53,7 +53,7 @@ def exit_code_of(action: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
-    except Exception:  # the outermost boundary: whatever arrives here is a bug
+    except Exception:  # noqa: BLE001 - the outermost boundary: whatever arrives here is a bug
         messages.print("[red]This is a bug in MedSeqFT. Please report it with the lines below.[/red]", soft_wrap=True)
         typer.echo(traceback.format_exc(), err=True)
         return BUG
