@@ -59,7 +59,8 @@ class Anatomy:
 
 
 def _read(volume: Array, index: Array) -> Array:
-    return ndimage.map_coordinates(volume, index, order=1, mode="nearest", prefilter=False)
+    result: Array = ndimage.map_coordinates(volume, index, order=1, mode="nearest", prefilter=False)
+    return result
 
 
 @lru_cache(maxsize=1)
@@ -113,14 +114,16 @@ def _ventricle(fluid: Array, origin: tuple[float, float, float]) -> Array:
     left, posterior, superior = _VENTRICLE_SEED
     seed = tuple(round(place - start) for place, start in zip((superior, posterior, left), origin, strict=True))
     near = ndimage.binary_dilation(parts == parts[seed], iterations=3)
-    return (fluid * near).astype(np.float32)
+    result: Array = (fluid * near).astype(np.float32)
+    return result
 
 
 def _depth(brain: Array) -> Array:
     """mm outside of the brain's surface after its fissures are closed; negative within."""
     widened = _distance(brain < 0.5) <= 5
     closed = (_distance(widened) > 5) | (brain > 0.5)
-    return ndimage.gaussian_filter(_signed_distance(closed), 4 / STEP)
+    result: Array = ndimage.gaussian_filter(_signed_distance(closed), 4 / STEP)
+    return result
 
 
 def _column(brain: Array, origin: tuple[float, float, float]) -> Array:
@@ -128,7 +131,8 @@ def _column(brain: Array, origin: tuple[float, float, float]) -> Array:
     superior = origin[0] + STEP * np.arange(brain.shape[0], dtype=np.float32)
     outline = ndimage.gaussian_filter(_signed_distance(brain[superior > _FACE_TOP].max(axis=0) > 0.5), 4 / STEP)
     slope = np.where(superior < _FACE_TOP, -0.15, 1.0)
-    return (outline[None] + (slope * (superior - _FACE_TOP))[:, None, None]).astype(np.float32)
+    result: Array = (outline[None] + (slope * (superior - _FACE_TOP))[:, None, None]).astype(np.float32)
+    return result
 
 
 def _eyes(shape: tuple[int, ...], origin: tuple[float, float, float]) -> Array:
@@ -145,12 +149,14 @@ def _eyes(shape: tuple[int, ...], origin: tuple[float, float, float]) -> Array:
 def _inward(ventricle: Array) -> Array:
     """Gradient of the blurred ventricles, scaled to a greatest length of 1."""
     slopes = np.stack(np.gradient(ndimage.gaussian_filter(ventricle, 12 / STEP))).astype(np.float32)
-    return slopes / np.linalg.norm(slopes, axis=0).max()
+    result: Array = slopes / np.linalg.norm(slopes, axis=0).max()
+    return result
 
 
 def _distance(mask: NDArray[np.bool_]) -> Array:
     """mm from each voxel of the mask to the nearest voxel outside of it."""
-    return ndimage.distance_transform_edt(mask, sampling=STEP).astype(np.float32)
+    result: Array = ndimage.distance_transform_edt(mask, sampling=STEP).astype(np.float32)
+    return result
 
 
 def _signed_distance(inside: NDArray[np.bool_]) -> Array:
@@ -161,4 +167,5 @@ def _halve(volume: Array) -> Array:
     """Means of blocks of 2x2x2 voxels: partial volume as a scanner of twice the voxel would see it."""
     even = volume[tuple(slice(0, size // 2 * 2) for size in volume.shape)]
     z, y, x = (size // 2 for size in even.shape)
-    return even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5), dtype=np.float32)
+    result: Array = even.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5), dtype=np.float32)
+    return result

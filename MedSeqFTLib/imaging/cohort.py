@@ -114,7 +114,8 @@ def make_case(anatomy: Anatomy, kind: Kind, seeds: tuple[int, ...]) -> tuple[sit
 def label_map(shares: tuple[Array, ...]) -> NDArray[np.uint8]:
     """Each voxel gets the label (1, 2, ...) with the greatest share, or 0 where more of it belongs to no label."""
     rest = np.clip(1 - sum(shares), 0, 1)
-    return np.argmax(np.stack([rest, *shares]), axis=0).astype(np.uint8)
+    result: NDArray[np.uint8] = np.argmax(np.stack([rest, *shares]), axis=0).astype(np.uint8)
+    return result
 
 
 def _place(voxels: NDArray[np.generic], grid: Grid, middle: NDArray[np.float64], orientation: str) -> sitk.Image:

@@ -31,7 +31,8 @@ class Grid:
         """mm from the middle of the grid along patient axes, [3, z, y, x]."""
         axes = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(self.size, self.spacing, strict=True)]
         points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
-        return (self.turn @ points).astype(np.float32).reshape((3, *self.size))
+        result: Array = (self.turn @ points).astype(np.float32).reshape((3, *self.size))
+        return result
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def draw_person(anatomy: Anatomy, grid: Grid, rng: np.random.Generator) -> Array
     points += np.array(CENTRE, dtype=np.float32)[:, None, None, None]
     ventricles = anatomy.sample_inward(points) * rng.uniform(-1.5, 4.0)
     points += smooth_noise(grid, 40, 4.0, rng, 3) + smooth_noise(grid, 20, 1.2, rng, 3)
-    return points + ventricles
+    result: Array = points + ventricles
+    return result
 
 
 def smooth_noise(grid: Grid, node: float, deviation: float, rng: np.random.Generator, count: int) -> Array:
@@ -83,7 +85,8 @@ def smooth_noise(grid: Grid, node: float, deviation: float, rng: np.random.Gener
     bases = [_basis(n, step / node) for n, step in zip(grid.size, grid.spacing, strict=True)]
     nodes = tuple(basis.shape[1] for basis in bases)
     coefficients = np.clip(rng.normal(0, deviation, (count, *nodes)), -INJECTIVE * node, INJECTIVE * node)
-    return np.einsum("cijk,zi,yj,xk->czyx", coefficients.astype(np.float32), *bases, optimize=True)
+    result: Array = np.einsum("cijk,zi,yj,xk->czyx", coefficients.astype(np.float32), *bases, optimize=True)
+    return result
 
 
 def _basis(samples: int, step: float) -> Array:
@@ -92,13 +95,15 @@ def _basis(samples: int, step: float) -> Array:
     distance = np.abs(positions[:, None] - (np.arange(int(positions[-1]) + 4) - 1))
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+    result: Array = np.where(distance < 1, near, far).astype(np.float32)
+    return result
 
 
 def jacobian(points: Array) -> Array:
     """Determinant [z, y, x] of a map [3, z, y, x] over voxel steps; positive where orientation is kept."""
     slopes = np.stack([np.stack(np.gradient(part)) for part in points])
-    return np.linalg.det(np.moveaxis(slopes, (0, 1), (-2, -1)))
+    result: Array = np.linalg.det(np.moveaxis(slopes, (0, 1), (-2, -1)))
+    return result
 
 
 def mix_tissues(anatomy: Anatomy, grid: Grid, points: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -147,4 +152,5 @@ def scan(tissues: dict[str, Array], contrast: Contrast, grid: Grid, rng: np.rand
     bias = np.exp(smooth_noise(grid, 90, rng.uniform(0.05, 0.22), rng, 1)[0])
     noise = rng.normal(0, rng.uniform(0.012, 0.04), (2, *grid.size)).astype(np.float32)
     measured = np.hypot(np.clip(signal, 0, None) * bias + noise[0], noise[1])
-    return np.clip(np.rint(measured * rng.uniform(250, 1400)), 0, 32767).astype(np.int16)
+    result: NDArray[np.int16] = np.clip(np.rint(measured * rng.uniform(250, 1400)), 0, 32767).astype(np.int16)
+    return result

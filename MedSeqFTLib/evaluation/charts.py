@@ -1,0 +1,224 @@
+"""Charts of a report as SVG text that takes its colours and font from the page: right in light and dark alike.
+
+Classes used: `muted`, `grid`, `line-0` ... `line-5` for the curves, `kept` and `left-out` for a buffer, `better`,
+`worse` and `same` for changes of Dice. `templates/report.css` gives them their looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+Point = tuple[float, float]
+
+CURVE_COLOURS = 6
+_MOST_POINTS = 240  # of a curve; longer ones are averaged in bins
+
+
+def change_class(before: float | None, after: float | None) -> str:
+    """better, worse or same, judged on the three decimals that are shown."""
+    if before is None or after is None:
+        return "same"
+    change = round(after, 3) - round(before, 3)
+    return "better" if change > 0 else "worse" if change < 0 else "same"
+
+
+def dice_chart(before: float | None, after: float | None, low: float) -> str:
+    """One row of a dumbbell plot from `low` to 1: an open dot before, a filled dot after, a bar between them."""
+    drawing = _Drawing(240, 20, _dice_words(before, after))
+    x = _Scale(low, 1.0, 8, 232)
+    drawing.line((8, 10), (232, 10), "grid")
+    for tick in (low, (low + 1) / 2, 1.0):
+        drawing.line((x(tick), 6), (x(tick), 14), "grid")
+    change = change_class(before, after)
+    if before is not None and after is not None:
+        drawing.line((x(before), 10), (x(after), 10), f"bar {change}")
+    if before is not None:
+        drawing.dot((x(before), 10), 4.5, "before")
+    if after is not None:
+        drawing.dot((x(after), 10), 5.5, f"after {change}")
+    return drawing.text()
+
+
+def _dice_words(before: float | None, after: float | None) -> str:
+    parts = [f"{word} {value:.3f}" for word, value in (("before", before), ("after", after)) if value is not None]
+    return "Dice " + ", ".join(parts) if parts else "Dice not measured"
+
+
+def loss_chart(stage: str, points: Sequence[tuple[int, Mapping[str, float]]]) -> str:
+    """Losses of one stage over its steps; each curve is named at its end. Logarithmic where a linear axis hides one.
+
+    `points` are (step, {loss name: value}); values that are not finite are left out.
+    """
+    curves = _curves(points)
+    drawing = _Drawing(520, 250, f"Losses of {stage}: " + "; ".join(_curve_words(*curve) for curve in curves.items()))
+    if not curves:
+        drawing.write((260, 125), "no losses were recorded", "muted", "middle")
+        return drawing.text()
+    everything = [point for curve in curves.values() for point in curve]
+    y = _value_scale([value for _, value in everything])
+    x = _Scale(min(step for step, _ in everything), max(step for step, _ in everything), 46, 392)
+    for tick in y.ticks():
+        drawing.line((46, y(tick)), (392, y(tick)), "grid")
+        drawing.write((40, y(tick) + 4), _short(tick), "muted", "end")
+    for tick in x.ticks():
+        drawing.write((x(tick), 240), _short(tick), "muted", "middle")
+    names_at = _spread([y(curve[-1][1]) for curve in curves.values()], 16, 20, 216)
+    for number, (name, curve) in enumerate(curves.items()):
+        style = f"line-{number % CURVE_COLOURS}"
+        drawing.path([(x(step), y(value)) for step, value in curve], style)
+        drawing.write((400, names_at[number] + 4), f"{name} {_short(curve[-1][1])}", f"name {style}", "start")
+    return drawing.text()
+
+
+def selection_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
+    """Pretext loss of every case, lowest first, with its 95 % interval: (case, mean, standard error, kept)."""
+    ordered = sorted(rows, key=lambda row: row[1])
+    kept = sum(row[3] for row in rows)
+    drawing = _Drawing(1040, 210, f"Pretext loss of {len(rows)} cases, lowest first; {kept} kept")
+    if not ordered:
+        drawing.write((520, 105), "no case was scored", "muted", "middle")
+        return drawing.text()
+    bounds = [mean + sign * 1.96 * error for _, mean, error, _ in ordered for sign in (-1, 1)]
+    y = _Scale(min(bounds), max(bounds), 186, 14)
+    step = min(974 / len(ordered), 44)
+    for tick in y.ticks():
+        drawing.line((50, y(tick)), (1030, y(tick)), "grid")
+        drawing.write((44, y(tick) + 4), _short(tick), "muted", "end")
+    for number, (case, mean, error, is_kept) in enumerate(ordered):
+        place, style = 56 + (number + 0.5) * step, "kept" if is_kept else "left-out"
+        drawing.line((place, y(mean - 1.96 * error)), (place, y(mean + 1.96 * error)), f"interval {style}")
+        drawing.dot((place, y(mean)), min(5, max(2.5, step / 3)), style, f"{case}: {mean:.4f}")
+    return drawing.text()
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps values low..high to places start..end on the drawing, by their logarithm if so wished."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, value = (self._inner(part) for part in (self.low, self.high, value))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.start + share * (self.end - self.start)
+
+    def _inner(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
+
+    def ticks(self) -> list[float]:
+        """Three to seven round values between low and high."""
+        if self.logarithmic:
+            return self._decades()
+        if self.high <= self.low:
+            return [self.low]
+        raw = (self.high - self.low) / 4
+        size = 10 ** math.floor(math.log10(raw))
+        step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _decades(self) -> list[float]:
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for factors in ((1,), (1, 3), (1, 2, 5)):
+            ticks = [
+                f * 10.0**decade for decade in decades for f in factors if self.low <= f * 10.0**decade <= self.high
+            ]
+            if len(ticks) >= 3:
+                break
+        return ticks
+
+
+@dataclass
+class _Drawing:
+    """An SVG element with a title for screen readers."""
+
+    width: float
+    height: float
+    words: str
+    root: ElementTree.Element = field(init=False)
+
+    def __post_init__(self) -> None:
+        box = f"0 0 {self.width:g} {self.height:g}"
+        self.root = ElementTree.Element("svg", {"viewBox": box, "role": "img", "aria-label": self.words})
+
+    def line(self, start: Point, end: Point, style: str) -> None:
+        ends = zip(("x1", "y1", "x2", "y2"), (*start, *end), strict=True)
+        ElementTree.SubElement(self.root, "line", {"class": style} | {key: f"{value:.1f}" for key, value in ends})
+
+    def path(self, points: Sequence[Point], style: str) -> None:
+        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        ElementTree.SubElement(self.root, "polyline", {"class": style, "points": places})
+
+    def dot(self, place: Point, radius: float, style: str, words: str = "") -> None:
+        x, y = place
+        dot = ElementTree.SubElement(
+            self.root, "circle", {"class": style, "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": f"{radius:.1f}"}
+        )
+        if words:
+            ElementTree.SubElement(dot, "title").text = words
+
+    def write(self, place: Point, text: str, style: str, anchor: str) -> None:
+        attributes = {"class": style, "x": f"{place[0]:.1f}", "y": f"{place[1]:.1f}", "text-anchor": anchor}
+        ElementTree.SubElement(self.root, "text", attributes).text = text
+
+    def text(self) -> str:
+        return ElementTree.tostring(self.root, encoding="unicode")
+
+
+def _curves(points: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, list[Point]]:
+    """Every loss by name as (step, value), averaged in bins to at most _MOST_POINTS."""
+    curves: dict[str, list[Point]] = {}
+    for step, losses in sorted(points, key=lambda point: point[0]):
+        for name, value in losses.items():
+            if math.isfinite(value):
+                curves.setdefault(name, []).append((float(step), value))
+    return {name: _thinned(curve) for name, curve in curves.items()}
+
+
+def _thinned(curve: list[Point]) -> list[Point]:
+    size = math.ceil(len(curve) / _MOST_POINTS)
+    bins = (curve[start : start + size] for start in range(0, len(curve), size))
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in bins]
+
+
+def _curve_words(name: str, curve: Sequence[Point]) -> str:
+    return f"{name} from {_short(curve[0][1])} to {_short(curve[-1][1])}"
+
+
+def _value_scale(values: Sequence[float]) -> _Scale:
+    """From 0 where that shows every curve, or else logarithmic."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 30:
+        return _Scale(low, high, 216, 12, logarithmic=True)
+    return _Scale(min(low, 0), max(high, 0) or 1, 216, 12)
+
+
+def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move texts apart to at least `gap`, in their order, and keep them between low and high."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = list(places)
+    floor = low
+    for index in order:
+        moved[index] = floor = max(places[index], floor)
+        floor += gap
+    ceiling = high
+    for index in reversed(order):
+        moved[index] = ceiling = min(moved[index], ceiling)
+        ceiling -= gap
+    return moved
+
+
+def _short(value: float) -> str:
+    """A number for an axis: 0.25, 1,200, 3e-05."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
