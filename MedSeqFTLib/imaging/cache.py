@@ -1,0 +1,128 @@
+"""Prepared cases on disk: compressed in blocks, so that a random crop reads only what it needs.
+
+A cache entry is named by everything that its content depends on; it can be deleted at any time and is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from MedSeqFTLib.imaging.preprocessing import LOWEST, network_values
+from MedSeqFTLib.workspace.files import new_folder_atomically
+
+FORMAT = 1
+BLOCK = 32  # voxels a side: the unit of decompression
+VOXELS_PER_CLASS = 10_000  # foreground positions kept for sampling; all of them would be gigabytes
+
+Index3 = tuple[int, int, int]
+
+
+def cache_key(*parts: object) -> str:
+    """A short name for everything that a prepared case depends on. `parts` must be JSON-serialisable."""
+    text = json.dumps([FORMAT, *parts], sort_keys=True, default=lambda part: part.model_dump(mode="json"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:20]
+
+
+class PreparedCase:
+    """One case as the network sees it, read from disk crop by crop.
+
+    Attributes:
+        shape: voxels, z, y, x.
+        foreground: class index -> positions [n, 3] (z, y, x) of at most 10,000 of its voxels.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._image = blosc2.open(str(folder / "image.b2nd"), mode="r")
+        labels = folder / "labels.b2nd"
+        self._labels = blosc2.open(str(labels), mode="r") if labels.exists() else None
+        self.shape: Index3 = tuple(int(side) for side in self._image.shape)  # type: ignore[assignment]
+        positions = np.load(folder / "foreground.npy", allow_pickle=False)
+        self.foreground = {int(c): positions[positions[:, 0] == c, 1:] for c in np.unique(positions[:, 0])}
+
+    def image_crop(self, start: Index3, size: Index3) -> NDArray[np.float32]:
+        """Network values [z, y, x]; -1 (the lowest intensity) where the crop leaves the volume."""
+        inside = _crop(self._image, start, size)
+        return _pad(network_values(inside), start, self.shape, size, LOWEST)
+
+    def label_crop(self, start: Index3, size: Index3) -> NDArray[np.uint8]:
+        """Class indices [z, y, x]; 0 (background) where the crop leaves the volume."""
+        if self._labels is None:
+            raise ValueError("an unlabelled case has no label crop")
+        return _pad(_crop(self._labels, start, size), start, self.shape, size, 0)
+
+
+def _crop(stored: Any, start: Index3, size: Index3) -> NDArray[Any]:
+    bounds = zip(start, size, stored.shape, strict=True)
+    return np.asarray(stored[tuple(slice(max(s, 0), min(s + n, side)) for s, n, side in bounds)])
+
+
+def _pad(inside: NDArray[Any], start: Index3, shape: Index3, size: Index3, value: float) -> NDArray[Any]:
+    if inside.shape == size:
+        return inside
+    padded = np.full(size, value, inside.dtype)
+    bounds = zip(start, size, shape, strict=True)
+    padded[tuple(slice(max(-s, 0), max(-s, 0) + min(s + n, side) - max(s, 0)) for s, n, side in bounds)] = inside
+    return padded
+
+
+class CaseCache:
+    """The folder of prepared cases of a workspace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(
+        self, key: str, prepare: Callable[[], tuple[NDArray[np.int16], NDArray[np.uint8] | None]]
+    ) -> tuple[PreparedCase, bool]:
+        """The prepared case named `key`, and whether it was there already.
+
+        Args:
+            prepare: makes levels [z, y, x] and class indices [z, y, x] (None: unlabelled), called only if needed.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        folder = self.folder / key
+        present = folder.is_dir()
+        if not present:
+            image, labels = prepare()
+            with new_folder_atomically(folder) as temporary:
+                write_prepared(temporary, image, labels)
+        return PreparedCase(folder), present
+
+
+def write_prepared(folder: Path, image: NDArray[np.int16], labels: NDArray[np.uint8] | None) -> None:
+    """Write one prepared case into an existing folder."""
+    _store(folder / "image.b2nd", image)
+    if labels is not None:
+        _store(folder / "labels.b2nd", labels)
+    np.save(folder / "foreground.npy", _foreground(labels), allow_pickle=False)
+
+
+def _store(path: Path, array: NDArray[Any]) -> None:
+    blocks = tuple(min(BLOCK, side) for side in array.shape)
+    chunks = tuple(min(4 * BLOCK, side) for side in array.shape)
+    parameters = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.BITSHUFFLE]}
+    blosc2.asarray(
+        np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=parameters
+    )
+
+
+def _foreground(labels: NDArray[np.uint8] | None) -> NDArray[np.int32]:
+    """Rows (class, z, y, x), the same for the same labels."""
+    rows: list[NDArray[np.int32]] = [np.empty((0, 4), np.int32)]
+    classes: Sequence[int] = [] if labels is None else [int(c) for c in np.unique(labels) if c]
+    for c in classes:
+        positions = np.argwhere(labels == c).astype(np.int32)
+        if len(positions) > VOXELS_PER_CLASS:
+            positions = np.random.default_rng(c).choice(positions, VOXELS_PER_CLASS, replace=False, shuffle=False)
+        rows.append(np.column_stack([np.full(len(positions), c, np.int32), positions]))
+    return np.concatenate(rows)

@@ -1,0 +1,84 @@
+"""From the workspace's cases to what training reads: the task's plan and its prepared cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from MedSeqFTLib.imaging.cache import CaseCache, PreparedCase, cache_key
+from MedSeqFTLib.imaging.geometry import Geometry, to_canonical
+from MedSeqFTLib.imaging.preprocessing import median_spacing, prepare_image, prepare_labels
+from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.imaging.volumes import read_volume
+from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup
+from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.schema import Case, Intensity, ModelVersion, Task, TaskPlan, Vector3
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+def make_plan(
+    workspace: Workspace, task: Task, cases: Sequence[Case], parent: ModelVersion | None, settings: AdaptSettings
+) -> TaskPlan:
+    """How the task is prepared: as in the parent version if that knows the task, else from the cases' median spacing."""
+    if parent is not None and task.name in parent.plans:
+        return parent.plans[task.name]
+    spacing = median_spacing([canonical_spacing(workspace.image_path(case)) for case in cases])
+    return TaskPlan(labels=task.labels, intensity=task.intensity, spacing=spacing, patch=settings.patch)
+
+
+def canonical_spacing(path: Path) -> Vector3:
+    """Spacing (x, y, z in mm) of an image once its axes run towards L, P and S."""
+    spacing: Vector3 = to_canonical(read_volume(path)).GetSpacing()
+    return spacing
+
+
+class PreparedData:
+    """The prepared cases of a workspace, made once and kept on disk for later jobs."""
+
+    def __init__(self, workspace: Workspace, each: Callable[[], None] = lambda: None) -> None:
+        self._workspace = workspace
+        self._cache = CaseCache(workspace.folder / "cache")
+        self._each = each
+
+    def cases(self, cases: Sequence[Case], plan: TaskPlan) -> list[PreparedCase]:
+        """Labelled cases. Raises WorkspaceError if a stored file is damaged, StorageError if the disk is full."""
+        return [self._case(case, plan) for case in cases]
+
+    def images(self, group: ImageGroup) -> list[PreparedCase]:
+        """Unlabelled images. Raises InputError or GeometryError for one that cannot be used."""
+        paths = [Path(path) for path in group.images]
+        spacing = group.spacing or median_spacing([canonical_spacing(path) for path in paths])
+        return [self._image(path, group.intensity, spacing) for path in paths]
+
+    def _case(self, case: Case, plan: TaskPlan) -> PreparedCase:
+        values = [label.value for label in plan.labels]
+        key = cache_key(case.image_sha256, case.segmentation_sha256, plan.intensity, plan.spacing, values)
+
+        def prepare():  # type: ignore[no-untyped-def]
+            self._workspace.verify_case(case)
+            image = read_volume(self._workspace.image_path(case))
+            grid = Geometry.of(image)
+            label_map = read_label_map(self._workspace.segmentation_path(case), plan.labels, grid).image
+            return (
+                prepare_image(image, plan.intensity, plan.spacing),
+                prepare_labels(label_map, plan.labels, plan.spacing),
+            )
+
+        prepared, _ = self._cache.get(key, prepare)
+        self._each()
+        return prepared
+
+    def _image(self, path: Path, intensity: Intensity, spacing: Vector3) -> PreparedCase:
+        key = cache_key(sha256_of(path), intensity, spacing)
+        prepared, _ = self._cache.get(key, lambda: (prepare_image(read_volume(path), intensity, spacing), None))
+        self._each()
+        return prepared
+
+
+def read_case(workspace: Workspace, case: Case, plan: TaskPlan) -> tuple[sitk.Image, sitk.Image]:
+    """A case as it was accepted: image and label map (pinned values) on one grid. Raises WorkspaceError if damaged."""
+    workspace.verify_case(case)
+    image = read_volume(workspace.image_path(case))
+    return image, read_label_map(workspace.segmentation_path(case), plan.labels, Geometry.of(image)).image

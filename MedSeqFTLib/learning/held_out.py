@@ -1,0 +1,52 @@
+"""Measuring model versions on held-out cases, on the grid of the source images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import SimpleITK as sitk
+
+from MedSeqFTLib.evaluation.metrics import dice_per_label, mean_dice
+from MedSeqFTLib.learning.data import read_case
+from MedSeqFTLib.models.segmenter import Segmenter
+from MedSeqFTLib.workspace.schema import Case, CaseScore, TaskPlan, TaskScores
+from MedSeqFTLib.workspace.workspace import Workspace
+
+Reading = Literal["per-task", "single-model"]
+
+
+def measure(
+    workspace: Workspace,
+    segmenter: Segmenter,
+    cases: Sequence[Case],
+    plan: TaskPlan,
+    reading: Reading,
+    version: str,
+    after_case: Callable[[], None],
+    check_cancel: Callable[[], None],
+) -> TaskScores:
+    """Dice of every case. Raises WorkspaceError if a case is damaged."""
+    scores = []
+    for case in cases:
+        image, reference = read_case(workspace, case, plan)
+        result = segmenter.segment(image, lambda done, total: check_cancel())
+        dice = dice_per_label(sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference), plan.labels)
+        scores.append(CaseScore(case=case.id, dice=dice))
+        after_case()
+    return TaskScores(
+        task=cases[0].task, reading=reading, version=version, cases=tuple(scores), mean_dice=mean_dice(scores)
+    )
+
+
+def known_scores(
+    workspace: Workspace, task: str, reading: Reading, version: str, cases: Sequence[Case]
+) -> TaskScores | None:
+    """What was measured before of an immutable version on exactly these cases."""
+    wanted = {case.id for case in cases}
+    for holder in workspace.versions():
+        for scores in holder.scores:
+            if (scores.task, scores.reading, scores.version) == (task, reading, version):
+                if {score.case for score in scores.cases} == wanted:
+                    return scores
+    return None

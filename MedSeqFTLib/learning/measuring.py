@@ -1,0 +1,93 @@
+"""What a new version is worth: held-out Dice of this and of every earlier task, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from MedSeqFTLib.learning.held_out import Reading, known_scores, measure
+from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
+from MedSeqFTLib.models.networks import Head, ResidualUNet
+from MedSeqFTLib.models.segmenter import Segmenter
+from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
+from MedSeqFTLib.workspace.schema import Case, Role, TaskPlan, TaskScores
+
+STAGE = "held-out cases"
+CANDIDATE = "candidate"  # stands for the version's id until that is known
+
+Model = tuple[ResidualUNet, Head]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model on the held-out cases of one task."""
+
+    task: str
+    reading: Reading
+    version: str
+    plan: TaskPlan
+    cases: Sequence[Case]
+    model: Callable[[], Model]
+
+
+def measure_all(context: Context, task_model: TaskModel, chain_model: ChainModel) -> list[TaskScores]:
+    """All measurements of an adaptation. What was measured before of an unchanged version is not measured again.
+
+    Raises WorkspaceError if a held-out case is damaged.
+    """
+    wanted = [m for m in _measurements(context, task_model, chain_model) if m.cases]
+    found = [known_scores(context.workspace, m.task, m.reading, m.version, m.cases) for m in wanted]
+    missing = [m for m, scores in zip(wanted, found, strict=True) if scores is None]
+    context.reporter.stage(STAGE, sum(len(m.cases) for m in missing))
+    done = 0
+
+    def after_case() -> None:
+        nonlocal done
+        done += 1
+        context.reporter.step(done)
+
+    return [scores or _measure(context, m, after_case) for m, scores in zip(wanted, found, strict=True)]
+
+
+def _measure(context: Context, wanted: Measurement, after_case: Callable[[], None]) -> TaskScores:
+    segmenter = Segmenter(*wanted.model(), wanted.plan, context.compute, context.settings.overlap)
+    return measure(
+        context.workspace,
+        segmenter,
+        wanted.cases,
+        wanted.plan,
+        wanted.reading,
+        wanted.version,
+        after_case,
+        context.reporter.check_cancel,
+    )
+
+
+def _measurements(context: Context, task_model: TaskModel, chain_model: ChainModel) -> list[Measurement]:
+    workspace, parent = context.workspace, context.parent
+    plans = {**parent.plans, context.task: context.plan}
+    result = []
+    for task, plan in plans.items():
+        cases = workspace.cases(task, Role.VALIDATION)
+        current = workspace.current_version(task)
+        if current is not None:
+            served = current.plans[task]
+            result.append(
+                Measurement(
+                    task, "per-task", current.id, served, cases, lambda v=current: load_task_model(workspace, v)
+                )
+            )
+        if task in parent.plans:
+            result.append(
+                Measurement(task, "single-model", parent.id, plan, cases, lambda t=task: _parent_model(context, t))
+            )
+        chained = (chain_model.backbone, chain_model.heads[task])
+        result.append(Measurement(task, "single-model", CANDIDATE, plan, cases, lambda m=chained: m))
+    cases = workspace.cases(context.task, Role.VALIDATION)
+    model = (task_model.backbone, task_model.head)
+    return [*result, Measurement(context.task, "per-task", CANDIDATE, context.plan, cases, lambda: model)]
+
+
+def _parent_model(context: Context, task: str) -> Model:
+    head = load_head(context.workspace, context.parent, chain_head(task), context.parent.plans[task])
+    return load_backbone(context.workspace, context.parent), head

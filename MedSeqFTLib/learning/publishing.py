@@ -1,0 +1,91 @@
+"""From trained modules to an immutable model version in the workspace."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from torch import nn
+
+import MedSeqFTLib
+from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.settings import PretrainSettings, Settings
+from MedSeqFTLib.models.networks import ResidualUNet
+from MedSeqFTLib.models.pretext import PretextHead
+from MedSeqFTLib.models.weights import BACKBONE, PRETEXT_HEAD, file_hashes, save_module
+from MedSeqFTLib.workspace.files import storage_errors
+from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.workspace import Workspace
+
+Scalar = str | int | float | bool | None
+_LOCK_TIMEOUT = 60.0  # seconds: a long job ends here, so rather wait than fail
+
+
+def published_by(workspace: Workspace, job: str, kind: str) -> ModelVersion | None:
+    """The version that a job has published already: a resumed job must not publish twice."""
+    versions = [version for version in workspace.versions() if version.job == job and version.kind == kind]
+    return versions[-1] if versions else None
+
+
+def publish_foundation(
+    workspace: Workspace,
+    job: str,
+    backbone: ResidualUNet,
+    head: PretextHead,
+    settings: PretrainSettings,
+    note: str,
+    reporter: Reporter,
+) -> ModelVersion:
+    """Publish M_0 with its pretext head. Raises StorageError."""
+    with workspace.staging() as folder:
+        save_modules(folder, {BACKBONE: backbone, PRETEXT_HEAD: head})
+        with next_version(workspace) as name:
+            version = ModelVersion(
+                id=name,
+                kind="foundation",
+                parent=None,
+                task=None,
+                job=job,
+                network=settings.network,
+                settings=recorded(settings),
+                software=software(),
+                files=file_hashes(folder),
+                note=note,
+            )
+            workspace.publish(version, folder)
+    reporter.message(f"Foundation model {version.id}: {note}")
+    return version
+
+
+@contextmanager
+def next_version(workspace: Workspace) -> Iterator[str]:
+    """The next free version id, kept free from other writers while the context lasts."""
+    with workspace.lock(timeout=_LOCK_TIMEOUT):
+        yield workspace.next_version_id()
+
+
+def save_modules(folder: Path, modules: dict[str, nn.Module]) -> None:
+    """Write modules as safetensors files. Raises StorageError."""
+    for name, module in modules.items():
+        with storage_errors(folder / name):
+            save_module(module, folder / name)
+
+
+def recorded(settings: Settings) -> dict[str, Scalar]:
+    """Settings for the record; lists and parts are left out, they have fields of their own."""
+    values = settings.model_dump(mode="json")
+    return {name: value for name, value in values.items() if isinstance(value, Scalar)}
+
+
+def software() -> dict[str, str]:
+    """Versions that a result depends on."""
+    packages = ("torch", "monai", "peft", "SimpleITK", "numpy")
+    return {
+        "MedSeqFT": MedSeqFTLib.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: installed_version(name) for name in packages},
+    }

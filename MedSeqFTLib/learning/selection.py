@@ -1,0 +1,115 @@
+"""MDS, maximum data similarity: which training cases are most like what the foundation model was trained on.
+
+Every case goes through M_0 and its pretext head many times, with random crops and masks; the cases with the lowest mean
+loss form the buffer (second-hand account of arXiv 2509.06096). All numbers here are our choices: see docs/method.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from MedSeqFTLib.imaging.cache import Index3, PreparedCase
+from MedSeqFTLib.imaging.sampling import random_start
+from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.networks import ResidualUNet
+from MedSeqFTLib.models.pretext import PretextHead, block_mask, reconstruction_loss
+from MedSeqFTLib.models.weights import frozen
+from MedSeqFTLib.workspace.schema import Selection, SelectionScore
+
+PASSES_AT_ONCE = 4
+
+
+def buffer_size(cases: int, settings: AdaptSettings) -> int:
+    """K: a share of the task's training cases, but at least a minimum, and never more than there are."""
+    return min(cases, max(settings.buffer_minimum, math.ceil(settings.buffer_share * cases)))
+
+
+def select_buffer(
+    cases: Mapping[str, PreparedCase],
+    backbone: ResidualUNet,
+    head: PretextHead,
+    settings: AdaptSettings,
+    seed: int,
+    compute: Compute,
+    reporter: Reporter,
+) -> Selection:
+    """Choose the buffer of a task; with "mds" every case gets a score."""
+    size = {"none": 0, "all": len(cases)}.get(settings.selection, buffer_size(len(cases), settings))
+    losses: Mapping[str, Sequence[float]] = {}
+    if settings.selection == "mds":
+        losses = pretext_losses(cases, backbone, head, settings, seed, compute, reporter)
+        order = sorted(cases, key=lambda name: float(np.mean(losses[name])))
+    else:
+        order = [list(cases)[i] for i in np.random.default_rng(seed).permutation(len(cases))]
+    kept = set(order[:size])
+    return Selection(
+        method=settings.selection,
+        size=size,
+        passes=settings.selection_passes if losses else 0,
+        mask_ratio=settings.mask_ratio,
+        mask_block=settings.mask_block,
+        patch=settings.patch,
+        seed=seed,
+        scores=tuple(_score(name, losses.get(name, ()), name in kept) for name in order),
+    )
+
+
+def pretext_losses(
+    cases: Mapping[str, PreparedCase],
+    backbone: ResidualUNet,
+    head: PretextHead,
+    settings: AdaptSettings,
+    seed: int,
+    compute: Compute,
+    reporter: Reporter,
+) -> dict[str, list[float]]:
+    """The pretext loss of every pass over every case.
+
+    Common random numbers: pass i uses the same relative crop position and the same mask for every case, so that cases
+    are compared, not draws. No pass depends on another case or on the order of cases.
+    """
+    backbone, head = frozen(backbone, compute.device), frozen(head, compute.device)
+    passes = settings.selection_passes
+    reporter.stage("MDS selection", len(cases) * passes)
+    losses: dict[str, list[float]] = {}
+    for number, (name, case) in enumerate(cases.items()):
+        losses[name] = []
+        for first in range(0, passes, PASSES_AT_ONCE):
+            indices = range(first, min(first + PASSES_AT_ONCE, passes))
+            losses[name] += _losses_of(case, indices, backbone, head, settings, seed, compute)
+            reporter.step(number * passes + indices.stop)
+    return losses
+
+
+def _losses_of(
+    case: PreparedCase,
+    passes: range,
+    backbone: ResidualUNet,
+    head: PretextHead,
+    settings: AdaptSettings,
+    seed: int,
+    compute: Compute,
+) -> list[float]:
+    patch = settings.patch
+    crops = torch.stack([torch.from_numpy(case.image_crop(_start(case, patch, seed, i), patch))[None] for i in passes])
+    masks = torch.stack([block_mask(patch, settings.mask_block, settings.mask_ratio, (seed, i)) for i in passes])
+    with torch.inference_mode(), compute.autocast():
+        loss = reconstruction_loss(backbone, head, crops.to(compute.device), masks.to(compute.device))
+    return [float(value) for value in loss]
+
+
+def _start(case: PreparedCase, patch: Index3, seed: int, index: int) -> Index3:
+    return random_start(case.shape, patch, np.random.default_rng([seed, index, 1]).random(3))
+
+
+def _score(case: str, losses: Sequence[float], kept: bool) -> SelectionScore:
+    if not losses:
+        return SelectionScore(case=case, loss=None, standard_error=None, passes=0, kept=kept)
+    error = float(np.std(losses, ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else None
+    return SelectionScore(case=case, loss=float(np.mean(losses)), standard_error=error, passes=len(losses), kept=kept)

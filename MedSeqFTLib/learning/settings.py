@@ -1,0 +1,108 @@
+"""What a user may choose about an adaptation. Torch-free, so that the window and the command line can show and check it.
+
+Which of these come from the paper and which are our own choices is told in docs/method.md: all defaults here are ours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.files import explain
+from MedSeqFTLib.workspace.schema import Intensity, Network, Vector3
+
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=16)]  # voxels
+
+
+class Settings(BaseModel):
+    """Settings that every kind of training shares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0  # CPU threads; 0: all cores
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=64)] = 2
+    patch_side: PatchSide = 48
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    mask_block: Annotated[int, Field(ge=2, le=64)] = 8  # voxels
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
+
+    @model_validator(mode="after")
+    def _blocks_fill_the_patch(self) -> Settings:
+        if self.patch_side % self.mask_block:
+            raise ValueError(f"patch_side {self.patch_side} must be a multiple of mask_block {self.mask_block}")
+        return self
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Patch size in voxels, z, y, x."""
+        return (self.patch_side, self.patch_side, self.patch_side)
+
+
+class ImageGroup(BaseModel):
+    """Unlabelled images of one kind. `spacing` (x, y, z in mm): None takes the median of the images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    images: Annotated[tuple[str, ...], Field(min_length=1)]
+    intensity: Intensity
+    spacing: Vector3 | None = None
+
+
+class PretrainSettings(Settings):
+    """Masked reconstruction on unlabelled images: makes the foundation model M0 with its pretext head."""
+
+    network: Network = Network()
+    groups: tuple[ImageGroup, ...] = ()
+    steps: Steps = 300
+    learning_rate: Rate = 2e-3
+
+
+class AdaptSettings(Settings):
+    """One adaptation: MDS selection, stage A (knowledge), stage B (generalization)."""
+
+    stage_a_steps: Steps = 250
+    stage_a_learning_rate: Rate = 2e-3
+    stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
+    feature_weight: Annotated[float, Field(ge=0)] = 1.0  # lambda_feature of stage A
+    stage_b_steps: Steps = 100
+    stage_b_learning_rate: Rate = 2e-3
+    distil: Literal["features and logits", "features", "logits"] = "features and logits"
+    distil_earlier_tasks: bool = True
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
+    lora_alpha: Annotated[int, Field(ge=1, le=512)] = 16
+    selection: Literal["mds", "random", "all", "none"] = "mds"
+    buffer_share: Share = 0.1  # K as a share of the task's training cases ...
+    buffer_minimum: Annotated[int, Field(ge=1)] = 2  # ... but at least so many
+    selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 24
+    pretrain_steps: Steps = 200  # only where the workspace has no foundation model yet
+    augment: bool = True
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring prediction windows
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    "quick": {"stage_a_steps": 100, "stage_b_steps": 40, "pretrain_steps": 100, "selection_passes": 8},
+    "balanced": {},
+    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 400, "pretrain_steps": 1000, "selection_passes": 100},
+}
+
+
+def adapt_settings(preset: str, changes: dict[str, str]) -> AdaptSettings:
+    """A preset with some values changed.
+
+    Raises:
+        InputError: an unknown preset or setting, or a value out of its range.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"Unknown preset '{preset}': expected one of {', '.join(PRESETS)}.")
+    try:
+        return AdaptSettings.model_validate({**PRESETS[preset], **changes})
+    except ValidationError as error:
+        known = ", ".join(AdaptSettings.model_fields)
+        raise InputError(f"Setting not usable: {explain(error)}. Settings are: {known}.") from error

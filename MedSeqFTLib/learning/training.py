@@ -1,0 +1,174 @@
+"""The one training loop, with checkpoints from which a killed run goes on to the same weights."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from MedSeqFTLib.errors import JobError, WorkspaceError
+from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.workspace.files import atomic_path
+
+MAXIMAL_GRADIENT_NORM = 5.0
+#: Losses of one step by name; their sum is minimised. A function of the step alone, apart from the weights.
+Losses = Callable[[int], Mapping[str, Tensor]]
+
+
+class Training:
+    """AdamW with a one-cycle learning rate over a fixed number of steps.
+
+    Args:
+        name: of the stage, as shown to the user; also names the checkpoint.
+        modules: what is trained; parameters that require no gradient are left alone.
+        losses: called with the number of the step, 0 to steps - 1.
+        identity: everything that the run depends on; a checkpoint of another identity is not taken up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        modules: Mapping[str, nn.Module],
+        losses: Losses,
+        *,
+        steps: int,
+        learning_rate: float,
+        weight_decay: float,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoint_seconds: float,
+        identity: str,
+    ) -> None:
+        self._name = name
+        self._modules = modules
+        self._losses = losses
+        self._steps = steps
+        self._reporter = reporter
+        self._identity = identity
+        self._checkpoint_seconds = checkpoint_seconds
+        self._checkpoint_path = reporter.folder / "checkpoints" / f"{name.replace(' ', '-')}.pt"
+        self._parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.1
+        )
+        # bfloat16 has the range of float32 and needs no scaling; the scaler is here for float16
+        self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16)
+
+    def run(self) -> None:
+        """Train from the start, or from the checkpoint of an interrupted run, to the last step.
+
+        Raises:
+            JobError: the loss became infinite or not a number.
+        """
+        step = self._restore()
+        self._reporter.stage(self._name, self._steps, done=step)
+        saved = time.monotonic()
+        for module in self._modules.values():
+            module.train()
+        try:
+            while step < self._steps:
+                losses = self._step(step)
+                step += 1
+                if step == self._steps or time.monotonic() - saved >= self._checkpoint_seconds:
+                    self._save(step)
+                    saved = time.monotonic()
+                self._reporter.step(step, losses)
+        finally:
+            for module in self._modules.values():
+                module.eval()
+
+    def _step(self, step: int) -> Mapping[str, Tensor]:
+        losses = self._losses(step)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+            raise JobError(
+                f"The loss of {self._name} became unusable at step {step + 1} ({values}); lower the learning rate."
+            )
+        self._scaler.scale(total).backward()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._parameters, MAXIMAL_GRADIENT_NORM)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _save(self, step: int) -> None:
+        self._checkpoint_path.parent.mkdir(exist_ok=True)
+        state = {
+            "identity": self._identity,
+            "step": step,
+            "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "random": random_states(),
+        }
+        with atomic_path(self._checkpoint_path) as temporary:
+            torch.save(state, temporary)
+
+    def _restore(self) -> int:
+        """The step to go on with, 0 without a checkpoint."""
+        if not self._checkpoint_path.exists():
+            return 0
+        state = read_checkpoint(self._checkpoint_path)
+        if state["identity"] != self._identity:
+            self._reporter.warning(f"{self._name} starts again: data or settings changed since its checkpoint.")
+            return 0
+        for name, module in self._modules.items():
+            module.load_state_dict(state["modules"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        restore_random_states(state["random"])
+        return int(state["step"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as written. Raises WorkspaceError if it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WorkspaceError(f"Checkpoint {path} is damaged; delete it to begin its stage again.") from error
+    return state
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all global random generators, in types that load without pickle code."""
+    version, keys, gauss = random.getstate()
+    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)
+    states: dict[str, Any] = {
+        "python": [version, list(keys), gauss],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(words).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            cached,
+        ],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Undo what happened to the global random generators since `random_states`."""
+    version, keys, gauss = states["python"]
+    random.setstate((version, tuple(keys), gauss))
+    name, words, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, words.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

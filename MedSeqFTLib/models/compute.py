@@ -1,0 +1,91 @@
+"""Where and how exactly to compute: device and precision, chosen by trying them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from MedSeqFTLib.errors import InputError
+
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the dtype of mixed precision on it (float32: none)."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context for forward passes."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """The device asked for ("auto": CUDA, then MPS, then CPU) and the faster of float32 and bfloat16 on it.
+
+    Raises:
+        InputError: the device asked for is not there or cannot run the network's layers.
+    """
+    chosen = _first_that_works() if device == "auto" else _required(device)
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_is_faster(chosen) else "float32"
+    return Compute(chosen, getattr(torch, precision))
+
+
+def _required(name: str) -> torch.device:
+    device = torch.device(name)
+    problem = device_problem(device)
+    if problem:
+        raise InputError(f"Device '{name}' cannot be used: {problem}. Use --device auto, or see 'medseqft doctor'.")
+    return device
+
+
+def _first_that_works() -> torch.device:
+    return next(device for name in ("cuda", "mps", "cpu") if not device_problem(device := torch.device(name)))
+
+
+def device_problem(device: torch.device) -> str | None:
+    """None if the layers that the networks are made of run on `device`, else why not."""
+    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device.type in present and not present[device.type]():
+        return f"this PyTorch ({torch.__version__}) finds no such device"
+    try:
+        _time_convolutions(device, torch.float32, side=4)
+    except (RuntimeError, NotImplementedError) as error:  # wrong driver, unknown GPU, layer missing on MPS
+        return str(error).splitlines()[0]
+    return None
+
+
+def bfloat16_is_faster(device: torch.device) -> bool:
+    """Measured on a small convolution, forward and backward; on many processors bfloat16 is many times slower."""
+    if device.type == "mps":
+        return False
+    fastest = {
+        dtype: min(_time_convolutions(device, dtype, side=24) for _ in range(_ROUNDS))
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    return fastest[torch.bfloat16] < 0.9 * fastest[torch.float32]
+
+
+def _time_convolutions(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Seconds for one forward and backward pass through a convolution down and a transposed one up."""
+    down = nn.Conv3d(16, 16, 3, stride=2, padding=1).to(device)
+    up = nn.ConvTranspose3d(16, 16, 3, stride=2, padding=1, output_padding=1).to(device)
+    image = torch.ones((1, 16, side, side, side), device=device)
+    start = time.perf_counter()
+    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+        result = up(down(image))
+    result.float().sum().backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

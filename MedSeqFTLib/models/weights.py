@@ -1,0 +1,90 @@
+"""Model versions as safetensors files: writing their parts and reading them back, with every hash checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from MedSeqFTLib.errors import InputError, WorkspaceError
+from MedSeqFTLib.models.networks import Head, ResidualUNet, build_backbone, build_head
+from MedSeqFTLib.models.pretext import PretextHead, build_pretext_head
+from MedSeqFTLib.workspace.files import check_sha256, sha256_of
+from MedSeqFTLib.workspace.schema import ModelVersion, TaskPlan
+from MedSeqFTLib.workspace.workspace import Workspace
+
+BACKBONE = "backbone.safetensors"  # M_t
+TASK_BACKBONE = "task-backbone.safetensors"  # F_t
+PRETEXT_HEAD = "pretext-head.safetensors"  # of M_0
+M = TypeVar("M", bound=nn.Module)
+
+
+def task_head(task: str) -> str:
+    """File of the head that works on F_t's features."""
+    return f"head-{task}.safetensors"
+
+
+def chain_head(task: str) -> str:
+    """File of a task's head that works on M_t's features."""
+    return f"chain-head-{task}.safetensors"
+
+
+def save_module(module: nn.Module, path: Path) -> None:
+    """Write a module's parameters. The file is written in place: use it inside a folder that is not yet visible."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its name with forward slashes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def load_backbone(workspace: Workspace, version: ModelVersion) -> ResidualUNet:
+    """M_t of a version. Raises WorkspaceError if its file is missing or damaged."""
+    return _loaded(build_backbone(version.network, 0), workspace, version, BACKBONE)
+
+
+def load_pretext_head(workspace: Workspace, version: ModelVersion) -> PretextHead:
+    """The pretext head of a foundation version. Raises WorkspaceError if its file is missing or damaged."""
+    return _loaded(build_pretext_head(version.network.features, 0), workspace, version, PRETEXT_HEAD)
+
+
+def load_head(workspace: Workspace, version: ModelVersion, file: str, plan: TaskPlan) -> Head:
+    """A head from one of a version's files. Raises WorkspaceError if it is missing or damaged."""
+    return _loaded(build_head(version.network, len(plan.labels) + 1, 0), workspace, version, file)
+
+
+def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[ResidualUNet, Head]:
+    """F_t and its head: the model that segments the version's own task.
+
+    Raises:
+        InputError: a foundation model.
+        WorkspaceError: a file is missing or damaged.
+    """
+    if version.task is None:
+        raise InputError(f"{version.id} is a foundation model: it segments nothing until it is adapted to a task.")
+    backbone = _loaded(build_backbone(version.network, 0), workspace, version, TASK_BACKBONE)
+    return backbone, load_head(workspace, version, task_head(version.task), version.plans[version.task])
+
+
+def _loaded(module: M, workspace: Workspace, version: ModelVersion, name: str) -> M:
+    path = workspace.version_folder(version.id) / name
+    if name not in version.files:
+        raise WorkspaceError(f"Version {version.id} has no file {name}.")
+    check_sha256(path, version.files[name])
+    try:
+        module.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise WorkspaceError(f"{path} does not fit the network that {version.id} declares: {error}.") from error
+    return module.eval()
+
+
+def frozen(module: M, device: torch.device) -> M:
+    """The module on a device, in evaluation mode and without gradients: a teacher."""
+    return module.to(device).eval().requires_grad_(False)
