@@ -29,6 +29,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the histor
 HERE = Path()
 out = Console()
 messages = Console(stderr=True)
+_ENDLESS = 10_000  # characters
 
 
 def open_workspace(folder: Path) -> Workspace:
@@ -63,11 +64,13 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows as a table on stdout, or the line `empty` if there are none."""
-    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a name that is cut off cannot be copied
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     if table.row_count:
-        out.print(table)
+        _print(table)
     else:
         say(empty)
 
@@ -77,7 +80,13 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
         table.add_row(Text(name, style="bold"), Text("" if value is None else str(value)))
-    out.print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Fit a table to the terminal; in a pipe or a file, every row stays on one line."""
+    console = out if out.is_terminal else Console(width=_ENDLESS)
+    console.print(table)
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def accept(
         InputError: a file, the name or the pair cannot be used; nothing was changed.
         StorageError: a write failed; the workspace is as it was before.
     """
-    name = checked_name(case_id, "case") if case_id is not None else name_from(stem_of(image_path), "case")
+    source = Path(os.path.abspath(image_path))  # a DICOM folder may be given as "."
+    name = checked_name(case_id, "case") if case_id is not None else name_from(stem_of(source), "case")
     image = read_volume(image_path)
     grid = Geometry.of(image)
     segmented = read_label_map(segmentation_path, task.labels, grid)
@@ -66,7 +68,7 @@ def accept(
         id=name,
         task=task.name,
         role=role,
-        source_image=image_path.name,
+        source_image=source.name,
         source_segmentation=segmentation_path.name,
         image_sha256="",  # known once the files are written
         segmentation_sha256="",

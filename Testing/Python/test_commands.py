@@ -235,6 +235,15 @@ def test_case_add_list_show(run: Run, workspace: Workspace, tmp_path: Path) -> N
     assert json.loads(run("case", "list", "--json").stdout)[0]["id"] == "scan"
 
 
+def test_long_names_are_never_cut_in_a_pipe(run: Run, workspace: Workspace, tmp_path: Path) -> None:
+    name = "a" * 64
+    labels = [f"{value}:structure number {value}" for value in range(1, 12)]
+    options = [part for label in labels for part in ("--label", label)]
+    assert run("task", "add", name, *options, "--modality", "MR").exit_code == 0
+    line = next(line for line in run("task", "list").stdout.splitlines() if line.startswith(name))
+    assert "structure number 11" in line
+
+
 def test_case_from_a_slicer_segmentation_with_overlap(run: Run, workspace: Workspace, tmp_path: Path) -> None:
     """Two layers: grey matter in planes 1 and 2, white matter in plane 2. Its values are not those of the task."""
     image, _ = write_pair(tmp_path)
