@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from MedSeqFTLib.commands import case, doctor, import_decathlon, init, models, task
+from MedSeqFTLib.commands import adapt, case, doctor, import_decathlon, init, jobs, models, task
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError
 
@@ -74,6 +74,8 @@ app.command("init")(init.init)
 app.add_typer(task.app, name="task")
 app.add_typer(case.app, name="case")
 app.add_typer(models.app, name="models")
+app.command("adapt")(adapt.adapt)
+app.add_typer(jobs.app, name="jobs")
 app.command("import-decathlon")(import_decathlon.import_decathlon)
 app.command("doctor")(doctor.doctor)
 

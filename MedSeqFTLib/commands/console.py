@@ -100,5 +100,8 @@ def warn(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print an error line on stderr."""
-    messages.print(Text(f"Error: {' '.join(text.split())}", style="red"), soft_wrap=True)
+    """Print an error line on stderr, and below it what a log said, if that follows in `text`."""
+    line, _, log = text.strip().partition("\n")
+    messages.print(Text(f"Error: {' '.join(line.split())}", style="red"), soft_wrap=True)
+    if log:
+        messages.print(Text(log, style="dim"), soft_wrap=True)

@@ -136,7 +136,7 @@ def cancel(folder: JobFolder, grace_seconds: float = 10.0) -> JobState:
         the state afterwards: cancelled, or finished or failed if it ended by itself meanwhile.
 
     Raises:
-        JobError: the job is not running, or it runs on another machine and did not stop in time.
+        JobError: the job is not running, or it did not stop in time and is another machine's or user's.
     """
     request_cancel(folder)
     deadline = time.monotonic() + grace_seconds
@@ -196,7 +196,8 @@ def _busy(running: JobFolder | None) -> WorkspaceBusy:
         return WorkspaceBusy("A job is already running on this workspace; wait until it is done.")
     name = " ".join(part for part in (running.job.kind, running.job.task) if part)
     return WorkspaceBusy(
-        f"A job is already running on this workspace ({name}); wait for it or stop it with: medseqft jobs cancel {running.id}"
+        f"A job is already running on this workspace ({name}); "
+        f"wait for it or stop it with: medseqft jobs cancel {running.id}"
     )
 
 
@@ -275,4 +276,7 @@ def _kill_worker(folder: JobFolder) -> None:
         return
     if not process.is_here:
         raise JobError(f"Job {folder.id} runs on {process.host} and has not stopped yet; it will at its next step.")
-    system.kill_tree(process.pid, process.create_time)
+    try:
+        system.kill_tree(process.pid, process.create_time)
+    except PermissionError as error:
+        raise JobError(f"Job {folder.id} cannot be stopped: {error}. It will stop at its next step.") from error

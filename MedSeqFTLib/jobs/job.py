@@ -1,4 +1,4 @@
-"""A job: one background run, described by job.json in a folder of its own. What it is doing is read off, never stored."""
+"""A job: one background run, described by job.json in its own folder. What it is doing is read off, never stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Job(Document):
     kind: JobKind
     created: datetime = Field(default_factory=now)
     task: Name | None = None  # of an "adapt" job
-    settings: dict[str, JsonValue] = {}  # AdaptSettings or PretrainSettings, see MedSeqFTLib.learning.settings
+    settings: dict[str, JsonValue] = Field(default_factory=dict)  # of MedSeqFTLib.learning.settings
     seed: int = 0
 
     @model_validator(mode="after")
@@ -65,7 +65,7 @@ class WorkerProcess(Document):
 
 
 class JobFolder:
-    """jobs/ID in a workspace: job.json, events.jsonl, worker.log, process.json, checkpoints, and `cancel` once asked for."""
+    """jobs/ID of a workspace: job.json, events.jsonl, process.json, worker.log, checkpoints; `cancel` if asked for."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()

@@ -17,11 +17,11 @@ _SMOOTHING = 30.0  # seconds over which the speed is averaged
 
 
 class Cancelled(Exception):
-    """The user asked the job to stop. Let it pass: the worker catches it, and a resumed job goes on from its checkpoint."""
+    """The user asked the job to stop. Let it pass: the worker catches it; a resumed job goes on from its checkpoint."""
 
 
 class Forecast:
-    """Time left of a sequence of stages whose sizes are known in units of about equal cost (for instance training steps).
+    """Time left of a sequence of stages whose sizes are known in units of about equal cost, such as training steps.
 
     The present stage goes on at its own speed, smoothed over half a minute; the later ones at the mean speed so far.
     """

@@ -1,4 +1,4 @@
-"""What differs between Linux, macOS and Windows. Every branch takes the platform's name, so all are tested everywhere."""
+"""What differs between Linux, macOS and Windows. Branches take the platform's name, so all are tested everywhere."""
 
 from __future__ import annotations
 
@@ -27,13 +27,8 @@ def detached_process_arguments(platform: str = sys.platform) -> dict[str, Any]:
 
 
 def background_priority(present: int, platform: str = sys.platform) -> int:
-    """The value for psutil's `nice` that keeps the desktop fluent while a job uses all cores; never above the present."""
+    """The value for psutil's `nice` that keeps the desktop fluent while a job uses all cores; never a higher one."""
     return _BELOW_NORMAL_PRIORITY if platform == "win32" else max(present, 10)
-
-
-def threads_for(cores: int) -> int:
-    """How many threads a job takes of so many usable cores: one is left to the desktop where there are three or more."""
-    return cores - 1 if cores > 2 else max(1, cores)
 
 
 def usable_cores(platform: str = sys.platform) -> int:
@@ -61,6 +56,9 @@ def kill_tree(pid: int, created: float | None = None, timeout: float = 5.0) -> N
         pid: the root of the tree.
         created: its creation time; another process that got the same number since is left alone. None: do not compare.
         timeout: seconds to wait for the end.
+
+    Raises:
+        PermissionError: the process belongs to another user.
     """
     root = _find(pid, created)
     if root is None:
@@ -79,6 +77,8 @@ def _kill(process: psutil.Process) -> None:
         process.kill()
     except psutil.NoSuchProcess:
         return
+    except psutil.AccessDenied as error:
+        raise PermissionError(f"process {process.pid} belongs to another user") from error
 
 
 def _find(pid: int, created: float | None) -> psutil.Process | None:

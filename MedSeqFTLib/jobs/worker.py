@@ -1,4 +1,4 @@
-"""The worker process: `python -m MedSeqFTLib.jobs.worker JOBFOLDER`. It alone imports torch, and outlives who started it.
+"""The worker: `python -m MedSeqFTLib.jobs.worker JOBFOLDER`. It alone imports torch, and outlives who started it.
 
 Exit codes: 0 finished or cancelled, 1 failed, 2 unusable job folder, 3 another worker is busy in the workspace.
 """
@@ -125,12 +125,13 @@ def _described(error: Exception) -> str:
 
 
 def _yield_to_the_desktop(job: Job) -> None:
-    """Leave room for whoever sits at the machine. Numerical libraries read the number of threads when they are imported."""
+    """Let whoever sits at the machine go first. Numerical libraries read their threads when they are imported."""
     process = psutil.Process()
     process.nice(system.background_priority(int(process.nice())))
-    threads = job.settings.get("threads") or system.threads_for(system.usable_cores())
+    chosen = job.settings.get("threads")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, str(threads))
+        threads = chosen or os.environ.get(variable) or system.usable_cores()
+        os.environ[variable] = str(threads)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+
+import psutil
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.jobs.job import Job
@@ -26,7 +29,7 @@ def count(workspace: Workspace, job: Job, reporter: Reporter) -> str:
         time.sleep(pause)
         write_bytes_atomically(checkpoint, str(step).encode())
         reporter.step(step, {"dice": 1.0 / step, "feature": 0.5})
-    return "M7"
+    return str(job.settings.get("version", "M7"))
 
 
 def deaf(workspace: Workspace, job: Job, reporter: Reporter) -> None:
@@ -47,3 +50,8 @@ def bug(workspace: Workspace, job: Job, reporter: Reporter) -> None:
 def imports(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Tells which heavy libraries the worker has loaded by itself."""
     reporter.message(" ".join(sorted({"torch", "SimpleITK", "monai", "numpy"} & set(sys.modules))) or "none")
+
+
+def manners(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Tells how much of the machine the worker takes."""
+    reporter.message(f"{os.environ['OMP_NUM_THREADS']} threads, priority {int(psutil.Process().nice())}")

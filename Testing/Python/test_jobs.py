@@ -155,6 +155,16 @@ def test_neither_side_imports_heavy_libraries(workspace):
     assert subprocess.check_output(arguments, text=True, cwd=ROOT).strip() == "[]"
 
 
+@pytest.mark.parametrize(("threads", "expected"), [(3, 3), (0, system.usable_cores())])
+def test_the_worker_minds_its_threads_and_lets_others_go_first(workspace, monkeypatch, threads, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    job = control.new_job(workspace, "pretrain", settings={"threads": threads})
+    folder = control.start_job(workspace, job, runner="job_runners:manners")
+    finish(folder)
+    priority = system.background_priority(int(psutil.Process().nice()))
+    assert folder.events()[0][1].text == f"{expected} threads, priority {priority}"
+
+
 # interrupted and resumed
 
 

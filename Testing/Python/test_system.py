@@ -52,11 +52,6 @@ def test_background_priority(present, platform, expected):
     assert system.background_priority(present, platform) == expected
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(0, 1), (1, 1), (2, 2), (3, 2), (16, 15)])
-def test_one_core_is_left_to_the_desktop(cores, threads):
-    assert system.threads_for(cores) == threads
-
-
 def test_usable_cores():
     assert 1 <= system.usable_cores() <= os.cpu_count()
     assert system.usable_cores("darwin") == (psutil.cpu_count(logical=False) or psutil.cpu_count())

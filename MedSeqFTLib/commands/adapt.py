@@ -1,0 +1,55 @@
+"""`medseqft adapt`"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace, print_json
+from MedSeqFTLib.errors import InputError
+
+Preset = Literal["quick", "balanced", "thorough"]
+
+
+def adapt(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    preset: Annotated[Preset, typer.Option(help="How long to train.")] = "balanced",
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same model on a CPU.")] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cuda, cuda:0, mps or cpu.")] = "auto",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as lora_rank=4; repeatable.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show the progress.")] = False,
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt the model to a task with its accepted cases, in the background."""
+    from MedSeqFTLib.commands.outcome import report_end
+    from MedSeqFTLib.commands.watching import job_document, say_started
+    from MedSeqFTLib.jobs import control
+    from MedSeqFTLib.learning.preflight import check_adaptable
+    from MedSeqFTLib.learning.settings import adapt_settings
+
+    opened = open_workspace(workspace)
+    settings = adapt_settings(preset, {"device": device, **_pairs(change or [])})
+    check_adaptable(opened, task)
+    job = control.new_job(opened, "adapt", task, settings.model_dump(mode="json"), seed)
+    folder = control.start_job(opened, job)
+    if wait:
+        report_end(opened, folder, as_json)
+    elif as_json:
+        print_json(job_document(folder))
+    else:
+        say_started(folder)
+
+
+def _pairs(changes: list[str]) -> dict[str, str]:
+    """ "key=value" texts as a dictionary. Raises InputError."""
+    pairs = {}
+    for text in changes:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise InputError(f"--set {text!r} cannot be read; write it as KEY=VALUE, for instance --set lora_rank=4.")
+        pairs[key.strip()] = value.strip()
+    return pairs

@@ -1,0 +1,123 @@
+"""The end of a job: what the new model version is worth, on its own task and on the earlier ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from MedSeqFTLib.commands.console import print_json, print_table, say
+from MedSeqFTLib.commands.watching import job_document, wait_for
+from MedSeqFTLib.errors import MedSeqFTError
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.jobs.job import JobFolder
+    from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+_READINGS = {"per-task": "each task by its own model", "single-model": "all tasks by one model"}
+#: One task in one reading: its scores before and after, None where nothing was measured.
+Comparison = tuple["TaskScores | None", "TaskScores | None"]
+
+
+def report_end(workspace: Workspace, folder: JobFolder, as_json: bool) -> None:
+    """Wait for a job's end and report it. Raises JobError if it failed, was cancelled or was interrupted."""
+    if as_json:
+        _report_as_json(workspace, folder)
+        return
+    wait_for(folder)
+    version = made_version(workspace, folder)
+    if version is None:
+        say(f"Job {folder.id} is finished.")
+    else:
+        say_outcome(workspace, version)
+
+
+def _report_as_json(workspace: Workspace, folder: JobFolder) -> None:
+    """The document is printed whatever the end."""
+    try:
+        wait_for(folder, quiet=True)
+    except MedSeqFTError:
+        print_json(end_document(workspace, folder))
+        raise
+    print_json(end_document(workspace, folder))
+
+
+def end_document(workspace: Workspace, folder: JobFolder) -> dict[str, Any]:
+    """The job, and the comparison of Dice before and after, for --json."""
+    version = made_version(workspace, folder)
+    rows = [] if version is None else comparisons(version)
+    dice = [
+        {"task": _task(pair), "reading": _reading(pair), "before": _mean(pair[0]), "after": _mean(pair[1])}
+        for pair in rows
+    ]
+    is_current = version is not None and _is_current(workspace, version)
+    return {**job_document(folder), "dice": dice, "is_current": is_current}
+
+
+def made_version(workspace: Workspace, folder: JobFolder) -> ModelVersion | None:
+    """The version that a finished job made."""
+    name = folder.progress().version
+    return workspace.version(name) if name is not None else None
+
+
+def say_outcome(workspace: Workspace, version: ModelVersion) -> None:
+    """Print Dice before and after of every task, and whether the version is in use."""
+    rows = [_row(pair) for pair in comparisons(version)]
+    print_table(("Task", "Read as", "Before", "After", "Change"), rows, "No held-out cases: nothing was measured.")
+    if version.note:
+        say(version.note)
+    if version.task is None:
+        say(f"{version.id} is a foundation model: the next adaptation can start from it.")
+    elif _is_current(workspace, version):
+        say(f"{version.id} is current for {version.task}. Undo: medseqft models rollback {version.task}")
+    else:
+        say(f"{version.id} is not in use{_why_not(workspace, version)}. Use it: medseqft models promote {version.id}")
+
+
+def comparisons(version: ModelVersion) -> list[Comparison]:
+    """Before and after for every task and reading, the version's own task first.
+
+    A task that is still segmented by an earlier version has the same scores before and after.
+    """
+    keys = sorted({(score.task != version.task, score.task, score.reading) for score in version.scores})
+    return [_comparison(version, task, reading) for _, task, reading in keys]
+
+
+def _comparison(version: ModelVersion, task: str, reading: str) -> Comparison:
+    found = [score for score in version.scores if (score.task, score.reading) == (task, reading)]
+    before = next((score for score in found if score.version != version.id), None)
+    after = next((score for score in found if score.version == version.id), before)
+    return before, after
+
+
+def _row(pair: Comparison) -> tuple[object, ...]:
+    before, after = (_mean(score) for score in pair)
+    change = "" if before is None or after is None else f"{after - before:+.3f}"
+    return _task(pair), _READINGS[_reading(pair)], _dice(before), _dice(after), change
+
+
+def _mean(score: TaskScores | None) -> float | None:
+    return score.mean_dice if score is not None else None
+
+
+def _dice(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _task(pair: Comparison) -> str:
+    return next(score.task for score in pair if score is not None)
+
+
+def _reading(pair: Comparison) -> str:
+    return next(score.reading for score in pair if score is not None)
+
+
+def _why_not(workspace: Workspace, version: ModelVersion) -> str:
+    """What the held-out cases say against a version; nothing if only a person's decision keeps it out of use."""
+    from MedSeqFTLib.learning.promotion import verdict
+
+    good_enough, reason = verdict(version, workspace.pointers().tasks.get(version.task or ""))
+    return "" if good_enough else f": {reason.rstrip('.')}"
+
+
+def _is_current(workspace: Workspace, version: ModelVersion) -> bool:
+    return version.task is not None and workspace.pointers().tasks.get(version.task) == version.id
