@@ -121,7 +121,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, document: Document) -> None:
     """Write a document as indented UTF-8 JSON, atomically. Raises StorageError."""
     text = document.model_dump_json(indent=2)
-    type(document).model_validate_json(text)  # a NaN, for instance, could be written but never be read again
+    type(document).model_validate_json(text)  # what could not be read again is not written
     write_bytes_atomically(path, (text + "\n").encode("utf-8"))
 
 

@@ -203,7 +203,7 @@ def test_label_names_may_hold_colons(run: Run, workspace: Workspace) -> None:
         (("t", "--label", "1:a", "--code", "1:SCT,1,x", "--code", "1:SCT,2,y"), "twice"),
         (("t", "--label", "1:a", "--window", "0", "100"), "only for CT"),
         (("t", "--label", "1:a", "--modality", "CT", "--window", "100", "0"), "lower bound must lie below"),
-        (("t", "--label", "1:a", "--modality", "CT", "--window", "nan", "0"), "lower bound must lie below"),
+        (("t", "--label", "1:a", "--modality", "CT", "--window", "nan", "0"), "finite number"),
         (("t", "--label", "1:a", "--modality", "PET"), "'PET' is not one of"),
     ],
 )

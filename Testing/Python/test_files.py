@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from workspace_samples import a_task, python, tree
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError, StorageError, WorkspaceError
@@ -28,7 +29,6 @@ from MedSeqFTLib.workspace.schema import (
     CaseScore,
     ModelVersion,
     Network,
-    Selection,
     SelectionScore,
     Task,
     TaskScores,
@@ -199,16 +199,19 @@ def test_unknown_field_is_refused(tmp_path: Path) -> None:
         read_json(path, Task)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_documents_hold_finite_numbers_only(value: float) -> None:
+    """JSON would turn a NaN into null, which reads as "not measured"."""
+    with pytest.raises(ValidationError, match="finite number"):
+        SelectionScore(case="a", loss=value, standard_error=0.0, passes=1, kept=True)
+    with pytest.raises(ValidationError, match="finite number"):
+        CaseScore(case="a", dice={"grey matter": value})
+
+
 def test_document_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
-    score = SelectionScore(case="a", loss=float("nan"), standard_error=0.0, passes=1, kept=True)
-    selection = Selection(
-        method="mds", size=1, passes=1, mask_ratio=0.5, mask_block=8, patch=(8, 8, 8), seed=0, scores=(score,)
-    )
-    version = ModelVersion(
-        id="M1", kind="adapted", parent=None, task="t", job=None, network=Network(), files={}, selection=selection
-    )
-    with pytest.raises(ValueError, match="loss"):
-        write_json(tmp_path / "version.json", version)
+    damaged = a_task().model_copy(update={"name": "../brain"})  # a copy is not checked
+    with pytest.raises(ValidationError, match="name"):
+        write_json(tmp_path / "brain.json", damaged)
     assert tree(tmp_path) == {}
 
 
