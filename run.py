@@ -64,7 +64,11 @@ CAUSES = (
         r"Permission ?denied|PermissionError|Access is denied",
         "a file could not be written; check its permissions",
     ),
-    (r"No matching distribution found for (\S+)", r"the package index has no ready-made \1 for this Python and system"),
+    (
+        r"requirement (\S+) \(from versions: none\)",
+        r"the package index offers no \1 for this Python and system, or cannot be reached",
+    ),
+    (r"No matching distribution found for (\S+)", r"the package index offers no \1 for this Python and system"),
 )
 
 
