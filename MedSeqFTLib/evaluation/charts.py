@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 Point = tuple[float, float]
+LossPoint = tuple[int, Mapping[str, float]]  # step, {loss name: value}
 
 CURVE_COLOURS = 6
 _MOST_POINTS = 240  # of a curve; longer ones are averaged in bins
@@ -47,30 +48,47 @@ def _dice_words(before: float | None, after: float | None) -> str:
     return "Dice " + ", ".join(parts) if parts else "Dice not measured"
 
 
-def loss_chart(stage: str, points: Sequence[tuple[int, Mapping[str, float]]]) -> str:
-    """Losses of one stage over its steps; each curve is named at its end. Logarithmic where a linear axis hides one.
+def loss_names(losses: Mapping[str, Sequence[LossPoint]]) -> list[str]:
+    """Names of all losses of a run in order of appearance; a loss has the same colour in every stage."""
+    return list(dict.fromkeys(name for points in losses.values() for _, values in points for name in values))
 
-    `points` are (step, {loss name: value}); values that are not finite are left out.
+
+def loss_style(name: str, names: Sequence[str]) -> str:
+    """The class that colours this loss."""
+    return f"line-{names.index(name) % CURVE_COLOURS}"
+
+
+def loss_chart(stage: str, points: Sequence[LossPoint], names: Sequence[str]) -> str:
+    """Losses of one stage over its steps: pale as measured, strong as running mean.
+
+    The axis is logarithmic where a linear one would hide a curve. Values that are not finite are left out.
     """
     curves = _curves(points)
-    drawing = _Drawing(520, 250, f"Losses of {stage}: " + "; ".join(_curve_words(*curve) for curve in curves.items()))
+    drawing = _Drawing(520, 230, f"Losses of {stage}: " + "; ".join(_curve_words(*curve) for curve in curves.items()))
     if not curves:
-        drawing.write((260, 125), "no losses were recorded", "muted", "middle")
+        drawing.write((260, 115), "no losses were recorded", "muted", "middle")
         return drawing.text()
     everything = [point for curve in curves.values() for point in curve]
     y = _value_scale([value for _, value in everything])
-    x = _Scale(min(step for step, _ in everything), max(step for step, _ in everything), 46, 392)
-    for tick in y.ticks():
-        drawing.line((46, y(tick)), (392, y(tick)), "grid")
-        drawing.write((40, y(tick) + 4), _short(tick), "muted", "end")
-    for tick in x.ticks():
-        drawing.write((x(tick), 240), _short(tick), "muted", "middle")
-    names_at = _spread([y(curve[-1][1]) for curve in curves.values()], 16, 20, 216)
-    for number, (name, curve) in enumerate(curves.items()):
-        style = f"line-{number % CURVE_COLOURS}"
-        drawing.path([(x(step), y(value)) for step, value in curve], style)
-        drawing.write((400, names_at[number] + 4), f"{name} {_short(curve[-1][1])}", f"name {style}", "start")
+    x = _Scale(min(step for step, _ in everything), max(step for step, _ in everything), 46, 512)
+    _draw_axes(drawing, x, y)
+    for name, curve in curves.items():
+        for part, weight in ((curve, "pale"), (_smoothed(curve), "")):
+            drawing.path([(x(step), y(value)) for step, value in part], f"{loss_style(name, names)} {weight}".strip())
     return drawing.text()
+
+
+def last_losses(points: Sequence[LossPoint]) -> list[tuple[str, str]]:
+    """Name and last running mean of every loss, for the legend."""
+    return [(name, _short(_smoothed(curve)[-1][1])) for name, curve in _curves(points).items()]
+
+
+def _draw_axes(drawing: _Drawing, x: _Scale, y: _Scale) -> None:
+    for tick in y.ticks():
+        drawing.line((x.start, y(tick)), (x.end, y(tick)), "grid")
+        drawing.write((x.start - 6, y(tick) + 4), _short(tick), "muted", "end")
+    for tick in x.ticks():
+        drawing.write((x(tick), y.start + 22), _short(tick), "muted", "middle")
 
 
 def selection_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
@@ -83,7 +101,7 @@ def selection_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
         return drawing.text()
     bounds = [mean + sign * 1.96 * error for _, mean, error, _ in ordered for sign in (-1, 1)]
     y = _Scale(min(bounds), max(bounds), 186, 14)
-    step = min(974 / len(ordered), 44)
+    step = min(974 / len(ordered), 974 / 12)
     for tick in y.ticks():
         drawing.line((50, y(tick)), (1030, y(tick)), "grid")
         drawing.write((44, y(tick) + 4), _short(tick), "muted", "end")
@@ -172,7 +190,7 @@ class _Drawing:
         return ElementTree.tostring(self.root, encoding="unicode")
 
 
-def _curves(points: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, list[Point]]:
+def _curves(points: Sequence[LossPoint]) -> dict[str, list[Point]]:
     """Every loss by name as (step, value), averaged in bins to at most _MOST_POINTS."""
     curves: dict[str, list[Point]] = {}
     for step, losses in sorted(points, key=lambda point: point[0]):
@@ -196,23 +214,18 @@ def _value_scale(values: Sequence[float]) -> _Scale:
     """From 0 where that shows every curve, or else logarithmic."""
     low, high = min(values), max(values)
     if low > 0 and high / low > 30:
-        return _Scale(low, high, 216, 12, logarithmic=True)
-    return _Scale(min(low, 0), max(high, 0) or 1, 216, 12)
+        return _Scale(low, high, 196, 12, logarithmic=True)
+    return _Scale(min(low, 0), max(high, 0) or 1, 196, 12)
 
 
-def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move texts apart to at least `gap`, in their order, and keep them between low and high."""
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    moved = list(places)
-    floor = low
-    for index in order:
-        moved[index] = floor = max(places[index], floor)
-        floor += gap
-    ceiling = high
-    for index in reversed(order):
-        moved[index] = ceiling = min(moved[index], ceiling)
-        ceiling -= gap
-    return moved
+def _smoothed(curve: Sequence[Point]) -> list[Point]:
+    """Running mean over a twelfth of the curve; of that, near its ends, what there is."""
+    reach = len(curve) // 24
+    smooth = []
+    for index, (step, _) in enumerate(curve):
+        part = curve[max(index - reach, 0) : index + reach + 1]
+        smooth.append((step, sum(value for _, value in part) / len(part)))
+    return smooth
 
 
 def _short(value: float) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import SimpleITK as sitk
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.evaluation.report import Picture
+from MedSeqFTLib.imaging.geometry import Geometry, require_same_grid, to_canonical
+from MedSeqFTLib.workspace.schema import Label
 
 Color = tuple[float, float, float]  # red, green, blue in 0..1
 Overlay = tuple[str, NDArray[np.uint8]]  # title and label array [z, y, x]
@@ -95,10 +99,25 @@ def outline_panel(
     return layout.png()
 
 
-def describe_panel(overlays: Sequence[Overlay], names: Mapping[int, str]) -> str:
-    """The panel in words, for readers who cannot see it."""
+def case_picture(
+    image: sitk.Image, overlays: Sequence[tuple[str, sitk.Image]], labels: Sequence[Label], caption: str
+) -> Picture:
+    """The panel of a case, of label maps on the grid of its scan, with the colours and names of the task's labels.
+
+    Raises:
+        GeometryError: a label map lies on another grid than the scan.
+    """
+    grid, canonical = Geometry.of(image), to_canonical(image)
+    for title, label_map in overlays:
+        require_same_grid(Geometry.of(label_map), grid, f"Label map {title!r}", "the scan")
+    arrays = [(title, sitk.GetArrayFromImage(to_canonical(label_map))) for title, label_map in overlays]
+    x, y, z = canonical.GetSpacing()
+    colours = {label.value: label.color for label in labels}
+    names = {label.value: label.name for label in labels}
+    png = outline_panel(sitk.GetArrayFromImage(canonical), arrays, colours, (z, y, x), names)
     rows = ", ".join(title for title, _ in overlays)
-    return f"Axial, coronal and sagittal slice with outlines of {', '.join(names.values())}; rows: {rows}."
+    alt = f"Axial, coronal and sagittal slice with outlines of {', '.join(names.values())}. Rows: {rows}."
+    return Picture(png, f"{caption} {CONVENTION}", alt)
 
 
 @dataclass(frozen=True)
@@ -162,10 +181,10 @@ class _Layout:
 
 def _check_shapes(image: NDArray[Any], overlays: Sequence[Overlay]) -> None:
     if not overlays:
-        raise InputError("an outline panel needs at least one label map")
+        raise InputError("An outline panel needs at least one label map.")
     for title, labels in overlays:
         if labels.shape != image.shape or image.ndim != 3:
-            raise InputError(f"label map {title!r} has shape {labels.shape}, but the image has {image.shape}")
+            raise InputError(f"Label map {title!r} has shape {labels.shape}, but the image has {image.shape}.")
 
 
 def _window_around(foreground: NDArray[np.bool_], spacing: Sequence[float], margin: float) -> tuple[slice, ...]:

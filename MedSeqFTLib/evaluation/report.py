@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from MedSeqFTLib import __version__
 from MedSeqFTLib.evaluation import charts
+from MedSeqFTLib.evaluation.charts import LossPoint
 from MedSeqFTLib.workspace.files import write_bytes_atomically
 
 Reading = Literal["per-task", "single-model"]
@@ -66,7 +67,11 @@ class SelectionRow:
 
 @dataclass(frozen=True)
 class StageSection:
-    """One adaptation. `text` is split into paragraphs at blank lines; `verdict` says in a sentence why the outcome."""
+    """One adaptation.
+
+    `text` is split into paragraphs at blank lines; `verdict` says in a sentence why the outcome; `buffer_text` says how
+    the buffer was chosen. `losses` are, by name of the stage's part, (step, {loss name: value}).
+    """
 
     task: str
     version: str
@@ -75,8 +80,9 @@ class StageSection:
     verdict: str = ""
     pictures: Sequence[Picture] = ()
     dice: Sequence[DiceRow] = ()
-    losses: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = field(default_factory=dict)
+    losses: Mapping[str, Sequence[LossPoint]] = field(default_factory=dict)
     buffer: Sequence[SelectionRow] = ()
+    buffer_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def _axis_start(rows: Sequence[DiceRow]) -> float:
 
 @dataclass(frozen=True)
 class OverviewRow:
-    """One stage at a glance: its own task, and the earlier task that lost most (or gained least)."""
+    """One stage at a glance: its own task, and of all earlier tasks and both readings the one that lost most."""
 
     section: StageSection
     own: DiceRow | None
@@ -187,13 +193,15 @@ def _overview(sections: Sequence[StageSection]) -> list[OverviewRow]:
 
 
 def _overview_row(section: StageSection) -> OverviewRow:
-    """Of the first reading that was measured: what users of the tasks will see."""
-    groups = [group for table in dice_tables(section)[:1] for group in table.groups]
+    groups = [group for table in dice_tables(section) for group in table.groups]
     own = next((group.summary for group in groups if group.own), None)
-    others = [group.summary for group in groups if not group.own]
-    compared = [row for row in others if row.before is not None and row.after is not None]
-    worst = min(compared, key=lambda row: (row.after or 0) - (row.before or 0), default=None)
-    return OverviewRow(section, own, worst)
+    earlier = [row for group in groups if not group.own for row in group.rows]
+    compared = [row for row in earlier if row.before is not None and row.after is not None]
+    return OverviewRow(section, own, min(compared, key=_gain, default=None))
+
+
+def _gain(row: DiceRow) -> float:
+    return (row.after or 0.0) - (row.before or 0.0)
 
 
 def _environment() -> Environment:
@@ -208,7 +216,10 @@ def _environment() -> Environment:
     environment.globals.update(
         change_class=charts.change_class,
         dice_chart=lambda row, low: Markup(charts.dice_chart(row.before, row.after, low)),
-        loss_chart=lambda stage, points: Markup(charts.loss_chart(stage, points)),
+        loss_chart=lambda stage, points, names: Markup(charts.loss_chart(stage, points, names)),
+        loss_names=charts.loss_names,
+        loss_style=charts.loss_style,
+        last_losses=charts.last_losses,
         selection_chart=lambda rows: Markup(charts.selection_chart([_selection(row) for row in rows])),
         dice_tables=dice_tables,
         software=f"MedSeqFT {__version__}",

@@ -85,7 +85,7 @@ def _template() -> tuple[Array, Array, Array, Array, tuple[float, float, float]]
     try:
         from nilearn import datasets
     except ImportError as error:
-        raise InputError("the demo cohort needs the package nilearn: install it with `pip install nilearn`") from error
+        raise InputError("The demo cohort needs the package nilearn: install it with `pip install nilearn`.") from error
     loaders = (
         datasets.load_mni152_template,
         datasets.load_mni152_gm_template,

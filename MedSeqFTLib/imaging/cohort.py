@@ -94,7 +94,7 @@ def make_cohort(
                 progress(done, len(names))
         (folder / "dataset.json").write_text(_dataset(kind, names, seed), encoding="utf-8", newline="\n")
     except (OSError, RuntimeError) as error:  # SimpleITK reports a failed write as a RuntimeError
-        raise StorageError(f"{folder}: the cohort could not be written ({_first_line(error)})") from error
+        raise StorageError(f"{folder}: the cohort could not be written ({_first_line(error)}).") from error
     return folder
 
 
@@ -163,14 +163,14 @@ def _dataset(kind: Kind, names: list[tuple[str, bool]], seed: int) -> str:
 
 def _check_request(folder: Path, kind: str, cases: int, seed: int, unlabelled: int) -> None:
     if kind not in RECIPES:
-        raise InputError(f"unknown kind of cohort {kind!r}: choose one of {', '.join(RECIPES)}")
+        raise InputError(f"Unknown kind of cohort {kind!r}: choose one of {', '.join(RECIPES)}.")
     for what, value in (("cases", cases), ("unlabelled", unlabelled), ("seed", seed)):
         if value < 0:
-            raise InputError(f"{what} is {value}: it must be 0 or more")
+            raise InputError(f"{what} is {value}: it must be 0 or more.")
     if cases + unlabelled == 0:
-        raise InputError("a cohort needs at least one scan: ask for 1 or more cases")
+        raise InputError("A cohort needs at least one scan: ask for 1 or more cases.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is not an empty folder: name a new one")
+        raise InputError(f"{folder}: exists and is not an empty folder: name a new one.")
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,11 @@ import SimpleITK as sitk
 from MedSeqFTLib.errors import InputError, StorageError
 from MedSeqFTLib.imaging import cohort, phantom
 from MedSeqFTLib.imaging.anatomy import CHANNELS, STEP, Anatomy, load_anatomy
+from MedSeqFTLib.imaging.decathlon import read_data_set
+from MedSeqFTLib.imaging.geometry import Geometry, difference
+from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.imaging.volumes import read_volume
+from MedSeqFTLib.workspace.schema import Modality
 
 CASES = 6
 
@@ -53,6 +58,18 @@ def test_folder_is_a_decathlon_task(folder: Path, kind: cohort.Kind) -> None:
     assert "McConnell Brain Imaging Centre" in document["licence"]
     named = {entry[part] for entry in document["training"] for part in ("image", "label")} | set(document["unlabelled"])
     assert {(folder / name).resolve() for name in named} == {path.resolve() for path in folder.glob("*/*.nii.gz")}
+
+
+def test_the_importer_of_decathlon_folders_reads_it(folder: Path, kind: cohort.Kind) -> None:
+    data_set = read_data_set(folder)
+    assert data_set.task.name == kind
+    assert data_set.task.modality is Modality.MR
+    assert tuple(label.name for label in data_set.task.labels) == cohort.RECIPES[kind].labels
+    assert len(data_set.pairs) == CASES
+    pair = data_set.pairs[0]
+    image = read_volume(pair.image)
+    found = read_label_map(pair.label_map, data_set.task.labels)
+    assert difference(Geometry.of(found.image), Geometry.of(image)) is None
 
 
 def test_labels_lie_on_the_grid_of_their_image(pairs: list[tuple[sitk.Image, sitk.Image]]) -> None:
