@@ -249,6 +249,7 @@ def _wait_for_start(process: subprocess.Popen[bytes], folder: JobFolder, offset:
             _explain_early_end(process.returncode, folder)
         if time.monotonic() > deadline:
             system.kill_tree(process.pid)
+            process.wait()
             raise _not_begun(folder, f"it did not begin within {timeout:g} seconds")
         time.sleep(_POLL)
 

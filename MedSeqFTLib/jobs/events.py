@@ -152,7 +152,7 @@ class Progress:
     losses: dict[str, float | None] = field(default_factory=dict)
     seconds_left: float | None = None
     device: str | None = None
-    text: str | None = None  # the latest message, or why the job failed
+    text: str | None = None  # what it does at present, or why it failed
     warnings: list[str] = field(default_factory=list)
     version: str | None = None
     starts: int = 0  # more than one: the job was resumed

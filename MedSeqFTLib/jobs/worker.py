@@ -98,7 +98,7 @@ def _work(workspace: Workspace, job: Job, folder: JobFolder, runner: str | None)
     remove_leftovers(folder.checkpoint_folder)
     with EventWriter(folder.events_path) as events:
         write_json(folder.process_path, WorkerProcess.of(os.getpid()))
-        events.append(Event(kind="started"))
+        events.append(Event(kind="started", text="Loading the learning libraries."))
         closing = _closing_event(workspace, job, Reporter(folder.path, events, folder.cancel_path), runner)
         events.append(closing)
     return EXIT_FAILED if closing.kind == "failed" else EXIT_FINISHED
