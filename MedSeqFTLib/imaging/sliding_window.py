@@ -73,9 +73,9 @@ def predict_classes(
                 if scores is None or total is None:
                     scores = result.new_zeros((result.shape[0], patch[0], *source.shape[1:]))
                     total = result.new_zeros((patch[0], *source.shape[1:]))
-                place = (slice(None), slice(y, y + patch[1]), slice(x, x + patch[2]))
-                scores[(slice(None), *place)].addcmul_(result, weight)
-                total[place] += weight
+                rows, columns = slice(y, y + patch[1]), slice(x, x + patch[2])
+                scores[:, :, rows, columns].addcmul_(result, weight)
+                total[:, rows, columns] += weight
                 after_window()
         assert scores is not None and total is not None
         planes.take(scores, total)

@@ -100,7 +100,7 @@ class Adaptation:
             return self._publish(context, selection, buffers, scores, folder)
 
     def _announce(self, settings: AdaptSettings) -> None:
-        """Sizes of the stages in training steps, as measured on a CPU: they only steer the forecast of the time left."""
+        """Sizes of the stages in training steps, as measured on a CPU: they only steer the forecast."""
         chain = self.workspace.chain_version()
         earlier = [task for task in (chain.plans if chain else {}) if task != self.task_name]
         cases = len(self.workspace.cases(self.task_name, Role.TRAIN))
@@ -154,6 +154,7 @@ class Adaptation:
         """Without a foundation model the chain begins with one made from this task's own images, said openly."""
         shared = {name: getattr(settings, name) for name in PretrainSettings.model_fields if hasattr(settings, name)}
         pretraining = PretrainSettings(**shared, steps=settings.pretrain_steps)
+        images = [case.image_sha256 for case in self.workspace.cases(task.name, Role.TRAIN)]
         self.reporter.message("The workspace has no foundation model yet: a small one is pre-trained first.")
         backbone, head = pretrain(
             prepared,
@@ -161,18 +162,13 @@ class Adaptation:
             self.job.seed,
             compute,
             self.reporter,
-            cache_key(
-                "foundation", pretraining, plan, [case.image_sha256 for case in self._train_cases()], self.job.seed
-            ),
+            cache_key("foundation", pretraining, plan, images, self.job.seed),
         )
         note = (
             f"Small network, pre-trained here by masked reconstruction on the {len(prepared)} training images of "
             f"{task.name} for {settings.pretrain_steps} steps; a stand-in for a real foundation model."
         )
         return publish_foundation(self.workspace, self.job.id, backbone, head, pretraining, note, self.reporter)
-
-    def _train_cases(self) -> list[Case]:
-        return self.workspace.cases(self.task_name, Role.TRAIN)
 
     def _foundation_of(self, version: ModelVersion) -> ModelVersion:
         while version.parent is not None:

@@ -21,7 +21,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 def make_plan(
     workspace: Workspace, task: Task, cases: Sequence[Case], parent: ModelVersion | None, settings: AdaptSettings
 ) -> TaskPlan:
-    """How the task is prepared: as in the parent version if that knows the task, else from the cases' median spacing."""
+    """How the task is prepared: as in the parent version if that knows the task, else by the cases' median spacing."""
     if parent is not None and task.name in parent.plans:
         return parent.plans[task.name]
     spacing = median_spacing([canonical_spacing(workspace.image_path(case)) for case in cases])

@@ -46,7 +46,7 @@ def known_scores(
     wanted = {case.id for case in cases}
     for holder in workspace.versions():
         for scores in holder.scores:
-            if (scores.task, scores.reading, scores.version) == (task, reading, version):
-                if {score.case for score in scores.cases} == wanted:
-                    return scores
+            same_model = (scores.task, scores.reading, scores.version) == (task, reading, version)
+            if same_model and {score.case for score in scores.cases} == wanted:
+                return scores
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from MedSeqFTLib.learning.held_out import Reading, known_scores, measure
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
@@ -73,19 +74,20 @@ def _measurements(context: Context, task_model: TaskModel, chain_model: ChainMod
         if current is not None:
             served = current.plans[task]
             result.append(
-                Measurement(
-                    task, "per-task", current.id, served, cases, lambda v=current: load_task_model(workspace, v)
-                )
+                Measurement(task, "per-task", current.id, served, cases, partial(load_task_model, workspace, current))
             )
         if task in parent.plans:
             result.append(
-                Measurement(task, "single-model", parent.id, plan, cases, lambda t=task: _parent_model(context, t))
+                Measurement(task, "single-model", parent.id, plan, cases, partial(_parent_model, context, task))
             )
-        chained = (chain_model.backbone, chain_model.heads[task])
-        result.append(Measurement(task, "single-model", CANDIDATE, plan, cases, lambda m=chained: m))
+        result.append(Measurement(task, "single-model", CANDIDATE, plan, cases, partial(_chained, chain_model, task)))
     cases = workspace.cases(context.task, Role.VALIDATION)
     model = (task_model.backbone, task_model.head)
     return [*result, Measurement(context.task, "per-task", CANDIDATE, context.plan, cases, lambda: model)]
+
+
+def _chained(model: ChainModel, task: str) -> Model:
+    return model.backbone, model.heads[task]
 
 
 def _parent_model(context: Context, task: str) -> Model:

@@ -33,11 +33,8 @@ def verdict(version: ModelVersion, current: str | None) -> tuple[bool, str]:
     before = _mean(version, current)
     if after is None or before is None:
         return False, f"no held-out case of {version.task} shows whether it is better than {current}."
-    change = f"held-out Dice {before:.3f} with {current}, {after:.3f} with {version.id}."
-    return (
-        after >= before,
-        f"no worse than {current}: {change}" if after >= before else f"worse than {current}: {change}",
-    )
+    judgement = "no worse than" if after >= before else "worse than"
+    return after >= before, f"{judgement} {current}: held-out Dice {before:.3f}, now {after:.3f}."
 
 
 def _mean(version: ModelVersion, measured: str) -> float | None:

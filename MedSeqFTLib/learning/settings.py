@@ -1,4 +1,4 @@
-"""What a user may choose about an adaptation. Torch-free, so that the window and the command line can show and check it.
+"""What a user may choose about an adaptation. Torch-free, for the window and the command line.
 
 Which of these come from the paper and which are our own choices is told in docs/method.md: all defaults here are ours.
 """

@@ -146,16 +146,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def random_states() -> dict[str, Any]:
     """The states of all global random generators, in types that load without pickle code."""
     version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numbers: dict[str, Any] = np.random.get_state(legacy=False)
     states: dict[str, Any] = {
         "python": [version, list(keys), gauss],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(words).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            cached,
-        ],
+        "numpy": [numbers["state"]["key"].tolist(), numbers["state"]["pos"], numbers["has_gauss"], numbers["gauss"]],
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -167,8 +161,8 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     """Undo what happened to the global random generators since `random_states`."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
-    name, words, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, words.numpy().astype(np.uint32), position, has_gauss, cached))
+    key, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state(("MT19937", np.array(key, np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])

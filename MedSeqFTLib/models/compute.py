@@ -56,8 +56,8 @@ def _first_that_works() -> torch.device:
 
 def device_problem(device: torch.device) -> str | None:
     """None if the layers that the networks are made of run on `device`, else why not."""
-    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device.type in present and not present[device.type]():
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device.type, True):
         return f"this PyTorch ({torch.__version__}) finds no such device"
     try:
         _time_convolutions(device, torch.float32, side=4)

@@ -26,7 +26,7 @@ ADAPTER = "default"
 WEIGHTS = "adapter_model.safetensors"
 
 
-class WeightSpaceConv3d(PeftConv3d):  # type: ignore[misc]
+class WeightSpaceConv3d(PeftConv3d):
     """Conv3d with a low-rank change of its weight: A [rank, in, z, y, x], B [out, rank, 1, 1, 1]."""
 
     equation = "rizyx,or->oizyx"
@@ -39,7 +39,7 @@ class WeightSpaceConv3d(PeftConv3d):  # type: ignore[misc]
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base = self.get_base_layer()
         if self.disable_adapters or self.merged:
-            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+            return super().forward(x, *args, **kwargs)
         changes = [self.get_delta_weight(name) for name in self.active_adapters if name in self.lora_A]
         weight = torch.stack([base.weight, *changes]).sum(0)
         return functional_call(base, {"weight": weight}, (x, *args))
@@ -64,9 +64,7 @@ def attach_lora(backbone: ResidualUNet, rank: int, alpha: int, seed: int, base: 
         base: what the adapter belongs to, kept in its configuration.
     """
     targets = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)]
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, base_model_name_or_path=base
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, base_model_name_or_path=base)
     config._register_custom_module(
         {nn.Conv3d: WeightSpaceConv3d, nn.ConvTranspose3d: WeightSpaceConvTranspose3d}  # peft's own hook
     )
@@ -76,7 +74,7 @@ def attach_lora(backbone: ResidualUNet, rank: int, alpha: int, seed: int, base: 
     layers = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
     if len(layers) != len(targets):
         raise RuntimeError(f"LoRA reached {len(layers)} of {len(targets)} layers")
-    return adapted  # type: ignore[return-value]
+    return adapted
 
 
 def merge(adapted: PeftModel) -> ResidualUNet:

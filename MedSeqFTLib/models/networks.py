@@ -53,9 +53,11 @@ def _walk(block: nn.Module, x: Tensor, encoder: list[Tensor]) -> Tensor:
         encoder.append(block(x))
         return encoder[-1]
     down, skip, up = block
-    encoder.append(down(x))
-    finest = encoder[-1]
-    return up(torch.cat([finest, _walk(skip.submodule, finest, encoder)], dim=1))  # type: ignore[no-any-return]
+    deeper = skip.submodule
+    assert isinstance(deeper, nn.Module)
+    finest = down(x)
+    encoder.append(finest)
+    return up(torch.cat([finest, _walk(deeper, finest, encoder)], dim=1))
 
 
 class Head(nn.Module):
@@ -67,7 +69,7 @@ class Head(nn.Module):
         self.classify = nn.Conv3d(features, classes, kernel_size=1)
 
     def forward(self, features: Features) -> Tensor:
-        return self.classify(self.activation(features.decoder))  # type: ignore[no-any-return]
+        return self.classify(self.activation(features.decoder))
 
 
 def build_backbone(network: Network, seed: int) -> ResidualUNet:

@@ -23,7 +23,7 @@ class PretextHead(nn.Module):
         self.reconstruct = nn.Conv3d(features, 1, kernel_size=1)
 
     def forward(self, features: Features) -> Tensor:
-        return self.reconstruct(self.activation(features.decoder))  # type: ignore[no-any-return]
+        return self.reconstruct(self.activation(features.decoder))
 
 
 def build_pretext_head(features: int, seed: int) -> PretextHead:

@@ -36,7 +36,7 @@ class Segmenter:
         """
         canonical = to_canonical(image)
         values = network_values(prepare_image(image, self._plan.intensity, self._plan.spacing))
-        total = window_count(values.shape, self._plan.patch, self._overlap)  # type: ignore[arg-type]
+        total = window_count(values.shape, self._plan.patch, self._overlap)
         done = 0
 
         def after_window() -> None:
@@ -59,4 +59,4 @@ class Segmenter:
 
     def _predict(self, window: Tensor) -> Tensor:
         with self._compute.autocast():
-            return self._head(self._backbone(window))  # type: ignore[no-any-return]
+            return self._head(self._backbone(window))

@@ -1,0 +1,262 @@
+"""What is on disk, as pydantic models: the one place that knows the fields of every JSON file of a workspace.
+
+Every document carries `schema_version`. A document written by a newer program is refused, never half-read.
+Lengths are in mm; arrays and grids are ordered z, y, x (numpy order of SimpleITK) only where a field says so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+SCHEMA_VERSION = 1
+
+#: Names of tasks, cases, versions and jobs become folder names on Windows, macOS and Linux alike.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Vector3 = tuple[float, float, float]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def now() -> datetime:
+    """The present moment in UTC, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+class Document(BaseModel):
+    """A JSON file of the workspace. Unknown fields are refused, so that nothing is lost by rewriting a document.
+
+    Numbers are finite: JSON knows no NaN, and a NaN that came back as null would read as "not measured".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    schema_version: int = SCHEMA_VERSION
+
+
+class Part(BaseModel):
+    """A piece of a document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Role(str, Enum):
+    """What a case is for. A role never changes: a held-out case stays held out."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+
+
+class Modality(str, Enum):
+    CT = "CT"
+    MR = "MR"
+
+
+class Code(Part):
+    """A terminology code, for instance SNOMED CT `SCT, 279336000, "Grey matter"`."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+class Label(Part):
+    """One structure of a task. `value` is pinned: it never depends on the order of segments in a file."""
+
+    value: Annotated[int, Field(ge=1, le=255)]
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    color: tuple[Share, Share, Share]  # red, green, blue in 0..1
+    code: Code | None = None
+
+    @model_validator(mode="after")
+    def _name_is_printable(self) -> Label:
+        if not self.name.isprintable() or self.name != self.name.strip():
+            raise ValueError(f"a label name is one line of printable text without blanks around it, got {self.name!r}")
+        return self
+
+
+class _Range(Part):
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _low_lies_below_high(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"the lower bound must lie below the upper one, got {self.low:g} and {self.high:g}")
+        return self
+
+
+class Window(_Range):
+    """CT intensities are clipped to low..high HU and scaled to -1..1."""
+
+    kind: Literal["window"] = "window"
+    low: float = -1000.0
+    high: float = 1000.0
+
+
+class Percentile(_Range):
+    """MR intensities are clipped to these percentiles of the volume and scaled to -1..1."""
+
+    kind: Literal["percentile"] = "percentile"
+    low: Annotated[float, Field(ge=0, le=100)] = 0.5
+    high: Annotated[float, Field(ge=0, le=100)] = 99.5
+
+
+Intensity = Annotated[Window | Percentile, Field(discriminator="kind")]
+
+
+class Task(Document):
+    """A label set with its modality and the rule that turns voxel values into network input."""
+
+    name: Name
+    description: str = ""
+    modality: Modality
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    intensity: Intensity
+    created: datetime = Field(default_factory=now)
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Task:
+        for what, values in (
+            ("values", [label.value for label in self.labels]),
+            ("names", [label.name.casefold() for label in self.labels]),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"label {what} must differ, got {values}")
+        return self
+
+
+class Case(Document):
+    """An accepted case: image.nrrd and segmentation.seg.nrrd lie beside this case.json."""
+
+    id: Name
+    task: Name
+    role: Role
+    source_image: str  # name of the file or folder it was read from, without its path
+    source_segmentation: str
+    image_sha256: str  # of image.nrrd, as stored
+    segmentation_sha256: str  # of segmentation.seg.nrrd, as stored
+    pixel_sha256: str  # of the voxel values alone: finds the same scan under another name
+    size: tuple[int, int, int]  # x, y, z voxels
+    spacing: Vector3  # x, y, z in mm
+    label_voxels: dict[str, int]  # voxels per label name; labels that are not here are unknown in this case, not absent
+    overlap_voxels: int = 0  # voxels that more than one segment claimed when the case was accepted
+    accepted: datetime = Field(default_factory=now)
+    accepted_by: str = ""
+    proposed_by: str | None = None  # the model version whose proposal was corrected
+    proposal_dice: float | None = None  # mean Dice between proposal and accepted segmentation
+
+
+class TaskPlan(Part):
+    """How one task is prepared for the network; pinned in every version, so that a prediction reproduces."""
+
+    labels: tuple[Label, ...]
+    intensity: Intensity
+    spacing: Vector3  # x, y, z in mm of the grid that the network sees
+    patch: tuple[int, int, int]  # z, y, x voxels
+
+
+class Network(Part):
+    """Arguments of the backbone (see MedSeqFTLib.models.networks)."""
+
+    kind: Literal["residual-unet"] = "residual-unet"
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    features: int = 16
+
+
+class CaseScore(Part):
+    """A held-out case measured with one reading of the model: Dice per label name; None: empty reference."""
+
+    case: Name
+    dice: dict[str, float | None]
+
+
+class TaskScores(Part):
+    """Held-out Dice of one task. `reading` as in docs/method.md."""
+
+    task: Name
+    reading: Literal["per-task", "single-model"]
+    version: Name  # the version that was measured
+    cases: tuple[CaseScore, ...]
+    mean_dice: float | None
+
+
+class SelectionScore(Part):
+    """MDS: the mean pretext loss of M0 on one training case."""
+
+    case: Name
+    loss: float | None  # None: the buffer was not chosen by scores
+    standard_error: float | None
+    passes: int
+    kept: bool
+
+
+class Selection(Part):
+    """A buffer, and every setting that the scores depend on."""
+
+    method: str
+    size: int
+    passes: int
+    mask_ratio: float
+    mask_block: int  # voxels
+    patch: tuple[int, int, int]  # z, y, x voxels
+    seed: int
+    scores: tuple[SelectionScore, ...]
+
+
+class ModelVersion(Document):
+    """An immutable model version: `version.json` beside its safetensors files.
+
+    `backbone.safetensors` is M_t, handed on to the next stage; `task-backbone.safetensors` with `head-TASK.safetensors`
+    is F_t, which segments the task; `adapter/` holds the stage-B change of the parent in peft's file format.
+    """
+
+    id: Name
+    kind: Literal["foundation", "adapted"]
+    parent: Name | None
+    task: Name | None
+    job: Name | None
+    created: datetime = Field(default_factory=now)
+    network: Network
+    plans: dict[str, TaskPlan] = {}  # of every task that has a head here
+    train_cases: tuple[Name, ...] = ()
+    validation_cases: tuple[Name, ...] = ()
+    buffers: dict[str, tuple[Name, ...]] = {}  # task -> cases kept by MDS, over the whole lineage
+    selection: Selection | None = None
+    scores: tuple[TaskScores, ...] = ()
+    settings: dict[str, str | int | float | bool | None] = {}
+    software: dict[str, str] = {}
+    files: dict[str, str]  # file name (with /) -> SHA-256
+    note: str = ""
+
+
+class PointerMove(Part):
+    """One promotion or rollback."""
+
+    kind: Literal["promote", "rollback"]
+    when: datetime = Field(default_factory=now)
+    who: str
+    task: Name
+    before: Name | None
+    after: Name | None
+    chain_before: Name | None
+    chain_after: Name | None
+    reason: str
+
+
+class Pointers(Document):
+    """Which version is current: per task for segmentation, and `chain` for the next adaptation (M_{t-1})."""
+
+    chain: Name | None = None
+    tasks: dict[str, Name] = {}
+    history: tuple[PointerMove, ...] = ()
+
+
+class WorkspaceInfo(Document):
+    """workspace.json, which marks the folder as a workspace."""
+
+    created: datetime = Field(default_factory=now)
+    software: str
