@@ -24,8 +24,8 @@ OPTIONS = (
 #: Imported once after an installation, by run.py.
 IMPORTS = {
     "runtime": (
-        "torch monai peft safetensors SimpleITK blosc2 numpy scipy pydantic typing_extensions typer rich matplotlib PIL "
-        "jinja2 psutil filelock nilearn"
+        "torch monai peft safetensors SimpleITK blosc2 numpy scipy pydantic typing_extensions typer rich matplotlib "
+        "PIL jinja2 markupsafe psutil filelock nilearn"
     ),
     "test": "pytest hypothesis ruff mypy",
 }
