@@ -182,6 +182,15 @@ def test_reordering_axes_leaves_every_voxel_where_it_was(orientation: str) -> No
         assert turned[turned.TransformPhysicalPointToIndex(point)] == plain[index]
 
 
+def test_voxels_lie_in_the_patient_where_the_anatomy_was_sampled() -> None:
+    grid = phantom.draw_grid(np.random.default_rng(4))
+    image = cohort._place(np.zeros(grid.size, np.int16), grid, np.array([10.0, -20.0, 33.0]), "LPS")
+    places = grid.places()
+    for z, y, x in ((0, 0, 0), (5, 30, 12), tuple(size - 1 for size in grid.size)):
+        point = np.array(image.TransformIndexToPhysicalPoint((x, y, z))) - (10, -20, 33)
+        assert point[::-1] == pytest.approx(places[:, z, y, x], abs=1e-3)
+
+
 def test_head_stands_upright_in_patient_space(anatomy: Anatomy) -> None:
     maps = dict(zip(CHANNELS, anatomy.maps, strict=True))
     masks = maps["eyes"] < 0, maps["ventricle"] > 0.5
