@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class PreparedCase:
     Attributes:
         shape: voxels, z, y, x.
         foreground: class index -> positions [n, 3] (z, y, x) of at most 10,000 of its voxels.
+        known: bool [classes], False where the reference does not speak of a class; its voxels may lie anywhere.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,6 +48,7 @@ class PreparedCase:
         self.shape: Index3 = tuple(int(side) for side in self._image.shape)  # type: ignore[assignment]
         positions = np.load(folder / "foreground.npy", allow_pickle=False)
         self.foreground = {int(c): positions[positions[:, 0] == c, 1:] for c in np.unique(positions[:, 0])}
+        self.known: NDArray[np.bool_] = np.load(folder / "known.npy", allow_pickle=False)
 
     def image_crop(self, start: Index3, size: Index3) -> NDArray[np.float32]:
         """Network values [z, y, x]; -1 (the lowest intensity) where the crop leaves the volume."""
@@ -79,32 +82,36 @@ class CaseCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def get(
-        self, key: str, prepare: Callable[[], tuple[NDArray[np.int16], NDArray[np.uint8] | None]]
-    ) -> tuple[PreparedCase, bool]:
-        """The prepared case named `key`, and whether it was there already.
-
-        Args:
-            prepare: makes levels [z, y, x] and class indices [z, y, x] (None: unlabelled), called only if needed.
+    def get(self, key: str, prepare: Callable[[], Prepared]) -> PreparedCase:
+        """The prepared case named `key`; `prepare` is called only if it is not there.
 
         Raises:
             StorageError: the disk is full or cannot be written.
         """
         folder = self.folder / key
-        present = folder.is_dir()
-        if not present:
-            image, labels = prepare()
+        if not folder.is_dir():
+            prepared = prepare()
             with new_folder_atomically(folder) as temporary:
-                write_prepared(temporary, image, labels)
-        return PreparedCase(folder), present
+                write_prepared(temporary, prepared)
+        return PreparedCase(folder)
 
 
-def write_prepared(folder: Path, image: NDArray[np.int16], labels: NDArray[np.uint8] | None) -> None:
+@dataclass(frozen=True)
+class Prepared:
+    """One case in memory: levels int16 [z, y, x], class indices uint8 [z, y, x] and which classes are known."""
+
+    image: NDArray[np.int16]
+    labels: NDArray[np.uint8] | None = None  # None: unlabelled
+    known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+
+def write_prepared(folder: Path, prepared: Prepared) -> None:
     """Write one prepared case into an existing folder."""
-    _store(folder / "image.b2nd", image)
-    if labels is not None:
-        _store(folder / "labels.b2nd", labels)
-    np.save(folder / "foreground.npy", _foreground(labels), allow_pickle=False)
+    _store(folder / "image.b2nd", prepared.image)
+    if prepared.labels is not None:
+        _store(folder / "labels.b2nd", prepared.labels)
+    np.save(folder / "foreground.npy", _foreground(prepared.labels), allow_pickle=False)
+    np.save(folder / "known.npy", prepared.known, allow_pickle=False)
 
 
 def _store(path: Path, array: NDArray[Any]) -> None:

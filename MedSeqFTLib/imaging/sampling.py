@@ -26,10 +26,15 @@ IMAGE, LABELS = "image", "labels"
 
 @dataclass(frozen=True)
 class Batch:
-    """image: float32 [batch, 1, z, y, x] in about -1..1; labels: class indices, uint8 [batch, 1, z, y, x]."""
+    """One training batch.
+
+    image: float32 [batch, 1, z, y, x] in about -1..1; labels: class indices, uint8 [batch, 1, z, y, x];
+    known: bool [batch, classes], False for classes that a sample's reference does not speak of.
+    """
 
     image: Tensor
     labels: Tensor
+    known: Tensor
 
 
 def augmentation(patch: Index3) -> Compose:
@@ -74,7 +79,7 @@ class PatchSampler:
         samples = [self._sample(index) for index in range(first, first + self._batch_size)]
         return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
-    def _sample(self, index: int) -> tuple[Tensor, Tensor]:
+    def _sample(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         random = np.random.default_rng([self._seed, index])
         case = self._cases[in_shuffled_order(index, len(self._cases), self._seed)]
         start = self._start(case, random)
@@ -85,7 +90,7 @@ class PatchSampler:
         if self._augment is not None:
             self._augment.set_random_state(seed=int(random.integers(2**31)))
             sample = self._augment(sample)
-        return plain(sample[IMAGE]), plain(sample[LABELS]).to(torch.uint8)
+        return plain(sample[IMAGE]), plain(sample[LABELS]).to(torch.uint8), torch.from_numpy(case.known)
 
     def _start(self, case: PreparedCase, random: np.random.Generator) -> Index3:
         if case.foreground and random.random() < FOREGROUND_SHARE:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from MedSeqFTLib.imaging.cache import CaseCache, PreparedCase, cache_key
+from MedSeqFTLib.imaging.cache import CaseCache, Prepared, PreparedCase, cache_key
 from MedSeqFTLib.imaging.geometry import Geometry, to_canonical
 from MedSeqFTLib.imaging.preprocessing import median_spacing, prepare_image, prepare_labels
 from MedSeqFTLib.imaging.segmentations import read_label_map
@@ -56,23 +57,21 @@ class PreparedData:
         values = [label.value for label in plan.labels]
         key = cache_key(case.image_sha256, case.segmentation_sha256, plan.intensity, plan.spacing, values)
 
-        def prepare():  # type: ignore[no-untyped-def]
-            self._workspace.verify_case(case)
-            image = read_volume(self._workspace.image_path(case))
-            grid = Geometry.of(image)
-            label_map = read_label_map(self._workspace.segmentation_path(case), plan.labels, grid).image
-            return (
+        def prepare() -> Prepared:
+            image, label_map = read_case(self._workspace, case, plan)
+            return Prepared(
                 prepare_image(image, plan.intensity, plan.spacing),
                 prepare_labels(label_map, plan.labels, plan.spacing),
+                np.array([True, *(label.name in case.label_voxels for label in plan.labels)]),
             )
 
-        prepared, _ = self._cache.get(key, prepare)
+        prepared = self._cache.get(key, prepare)
         self._each()
         return prepared
 
     def _image(self, path: Path, intensity: Intensity, spacing: Vector3) -> PreparedCase:
         key = cache_key(sha256_of(path), intensity, spacing)
-        prepared, _ = self._cache.get(key, lambda: (prepare_image(read_volume(path), intensity, spacing), None))
+        prepared = self._cache.get(key, lambda: Prepared(prepare_image(read_volume(path), intensity, spacing)))
         self._each()
         return prepared
 

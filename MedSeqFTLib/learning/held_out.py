@@ -31,7 +31,8 @@ def measure(
     for case in cases:
         image, reference = read_case(workspace, case, plan)
         result = segmenter.segment(image, lambda done, total: check_cancel())
-        dice = dice_per_label(sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference), plan.labels)
+        known = [label for label in plan.labels if label.name in case.label_voxels]
+        dice = dice_per_label(sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference), known)
         scores.append(CaseScore(case=case.id, dice=dice))
         after_case()
     return TaskScores(

@@ -20,6 +20,7 @@ from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.networks import Features, Head, ResidualUNet
 
+_IMPOSSIBLE = 1e4  # a logit that leaves no probability
 _SMALLEST_DEVIATION = 1e-2  # below it a channel of the teacher is silent
 
 
@@ -50,6 +51,22 @@ def segmentation_loss() -> nn.Module:
     return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
 
 
+def with_unknown_as_background(logits: Tensor, known: Tensor) -> Tensor:
+    """Logits [batch, classes, z, y, x] for references that do not speak of every class.
+
+    An unlabelled voxel may belong to an unknown class (known [batch, classes] False): its probability is counted with
+    the background's, so that finding it costs nothing.
+    """
+    if known.all():
+        return logits
+    unknown = ~known[:, :, None, None, None]
+    background_or_unknown = unknown.clone()
+    background_or_unknown[:, 0] = True
+    background = logits.masked_fill(~background_or_unknown, -torch.inf).logsumexp(1, keepdim=True)
+    rest = logits[:, 1:].masked_fill(unknown[:, 1:], -_IMPOSSIBLE)
+    return torch.cat([background, rest], dim=1)
+
+
 def imitation_loss() -> nn.Module:
     """Dice plus cross-entropy on the teacher's class probabilities [batch, classes, z, y, x]."""
     return DiceCELoss(softmax=True, include_background=False, batch=True)
@@ -78,7 +95,8 @@ class StageA:
         device = self._compute.device
         with self._compute.autocast():
             logits = self._head(self._backbone(batch.image.to(device)))
-        losses = {"segmentation": self._segmentation(logits.float(), batch.labels.to(device))}
+        marginal = with_unknown_as_background(logits.float(), batch.known.to(device))
+        losses = {"segmentation": self._segmentation(marginal, batch.labels.to(device))}
         if self._teacher is not None and self._buffers and self._settings.feature_weight:
             losses["features"] = self._settings.feature_weight * self._retention(step, self._teacher)
         return losses
