@@ -164,7 +164,7 @@ class Network(Part):
 
     kind: Literal["residual-unet"] = "residual-unet"
     channels: tuple[int, ...] = (16, 32, 64, 128)
-    features: int = 16
+    features: int = 8
 
 
 class CaseScore(Part):
@@ -260,3 +260,19 @@ class WorkspaceInfo(Document):
 
     created: datetime = Field(default_factory=now)
     software: str
+
+
+class Segmentation(Document):
+    """A segmentation that a model version made of a volume: segmentation.seg.nrrd beside this segmentation.json."""
+
+    name: Name  # of the volume
+    task: Name
+    version: Name
+    reading: Literal["per-task", "single-model"]
+    source_image: str  # name of the file or folder that was segmented, without its path
+    pixel_sha256: str  # of the volume
+    segmentation_sha256: str
+    size: tuple[int, int, int]  # x, y, z voxels
+    spacing: Vector3  # x, y, z in mm
+    label_voxels: dict[str, int]
+    created: datetime = Field(default_factory=now)

@@ -1,0 +1,65 @@
+"""`medseqft segment`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from MedSeqFTLib.commands.console import (
+    HERE,
+    JsonOption,
+    WorkspaceOption,
+    messages,
+    open_workspace,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.learning.held_out import Reading
+
+
+def segment(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Volume file, or folder with one DICOM series.")],
+    name: Annotated[str | None, typer.Option(help="Name to keep it under.", show_default="the image's name")] = None,
+    version: Annotated[str | None, typer.Option(help="Model version.", show_default="the current one")] = None,
+    single_model: Annotated[bool, typer.Option("--single-model", help="Take the one model of all tasks.")] = False,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cuda, cuda:0, mps or cpu.")] = "auto",
+    overlap: Annotated[float, typer.Option(min=0.0, max=0.75, help="Of neighbouring windows.")] = 0.5,
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment a volume. The result is kept in the workspace; 'export' hands it on."""
+    opened = open_workspace(workspace)
+    from MedSeqFTLib.learning.segmenting import segment_volume, version_for
+    from MedSeqFTLib.models.compute import choose_compute
+    from MedSeqFTLib.workspace.segmentations import segmentation_path
+
+    reading: Reading = "single-model" if single_model else "per-task"
+    version_for(opened, task, version, reading)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+        line = bar.add_task("segmenting", total=None)
+        record = segment_volume(
+            opened,
+            task,
+            image,
+            choose_compute(device),
+            version=version,
+            reading=reading,
+            name=name,
+            overlap=overlap,
+            progress=lambda done, total: bar.update(line, completed=done, total=total),
+        )
+    path = segmentation_path(opened, record)
+    if as_json:
+        print_json({**record.model_dump(mode="json"), "file": str(path)})
+        return
+    print_table(("Label", "Voxels"), record.label_voxels.items(), "")
+    say(f"{record.name} was segmented by {record.version}: {path}")
+    say(f"Hand it on: medseqft export {task} {record.name} --folder FOLDER")

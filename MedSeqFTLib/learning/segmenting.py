@@ -1,0 +1,95 @@
+"""Segmenting a volume with a version of the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.acceptance import count_voxels
+from MedSeqFTLib.imaging.geometry import Geometry
+from MedSeqFTLib.imaging.names import stem_of
+from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
+from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
+from MedSeqFTLib.learning.held_out import Reading
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.segmenter import Segmenter
+from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
+from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.names import checked_name, name_from
+from MedSeqFTLib.workspace.schema import ModelVersion, Segmentation
+from MedSeqFTLib.workspace.segmentations import SEGMENTATION_FILE, refuse_other_volume, store_segmentation
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+def segment_volume(
+    workspace: Workspace,
+    task: str,
+    image_path: Path,
+    compute: Compute,
+    *,
+    version: str | None = None,
+    reading: Reading = "per-task",
+    name: str | None = None,
+    overlap: float = 0.5,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Segmentation:
+    """Segment a volume file or DICOM folder and keep the result in the workspace.
+
+    Args:
+        version: by default the task's current one.
+        reading: "single-model" takes M_t, which segments all tasks, instead of the task's own F_t.
+        name: under which the result is kept; by default the name of the image.
+        progress: called with windows done and windows in all; it may raise to cancel.
+
+    Raises:
+        InputError: the image cannot be used, or no version can segment the task.
+        WorkspaceError: a file of the version is damaged.
+        StorageError: the result could not be written.
+    """
+    source = image_path.absolute()
+    kept_name = checked_name(name, "segmentation") if name else name_from(stem_of(source), "segmentation")
+    chosen = version_for(workspace, task, version, reading)
+    image = read_volume(image_path)
+    grid, plan = Geometry.of(image), chosen.plans[task]
+    draft = Segmentation(
+        name=kept_name,
+        task=task,
+        version=chosen.id,
+        reading=reading,
+        source_image=source.name,
+        pixel_sha256=pixel_sha256(image),
+        segmentation_sha256="",
+        size=grid.size,
+        spacing=grid.spacing,
+        label_voxels={},
+    )
+    refuse_other_volume(workspace, draft)
+    result = _segmenter(workspace, chosen, task, reading, compute, overlap).segment(image, progress)
+    with workspace.staging() as folder:
+        file = folder / SEGMENTATION_FILE
+        write_seg_nrrd(result, plan.labels, file)
+        found = {"segmentation_sha256": sha256_of(file), "label_voxels": count_voxels(result, plan.labels)}
+        return store_segmentation(workspace, draft.model_copy(update=found), file)
+
+
+def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:
+    """The version asked for, or the current one. Raises InputError if it cannot segment the task."""
+    workspace.task(task)
+    chosen = workspace.version(version) if version else workspace.current_version(task)
+    if chosen is None:
+        raise InputError(f"Task {task} has no model yet: accept training cases and run 'adapt {task}' first.")
+    if task not in chosen.plans or (reading == "per-task" and chosen.task != task):
+        serves = f"it segments {chosen.task}" if chosen.task else "it is a foundation model"
+        raise InputError(f"Version {chosen.id} cannot segment task {task}: {serves}.")
+    return chosen
+
+
+def _segmenter(
+    workspace: Workspace, version: ModelVersion, task: str, reading: Reading, compute: Compute, overlap: float
+) -> Segmenter:
+    plan = version.plans[task]
+    if reading == "single-model":
+        head = load_head(workspace, version, chain_head(task), plan)
+        return Segmenter(load_backbone(workspace, version), head, plan, compute, overlap)
+    return Segmenter(*load_task_model(workspace, version), plan, compute, overlap)

@@ -1,0 +1,73 @@
+"""What model versions proposed, uncorrected: segmentations/TASK/NAME/VERSION in a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, visible_folders, write_json
+from MedSeqFTLib.workspace.names import checked_name
+from MedSeqFTLib.workspace.schema import Segmentation
+from MedSeqFTLib.workspace.workspace import Workspace
+
+SEGMENTATION_FILE = "segmentation.seg.nrrd"
+RECORD_FILE = "segmentation.json"
+
+
+def folder_of(workspace: Workspace, record: Segmentation) -> Path:
+    """Where a segmentation lies."""
+    folder = "single-" + record.version if record.reading == "single-model" else record.version
+    return _folder_of_name(workspace, record.task, record.name) / folder
+
+
+def _folder_of_name(workspace: Workspace, task: str, name: str) -> Path:
+    parts = checked_name(task, "task"), checked_name(name, "segmentation")
+    return workspace.folder.joinpath("segmentations", *parts)
+
+
+def segmentation_path(workspace: Workspace, record: Segmentation) -> Path:
+    """The .seg.nrrd of a segmentation."""
+    return folder_of(workspace, record) / SEGMENTATION_FILE
+
+
+def store_segmentation(workspace: Workspace, record: Segmentation, file: Path) -> Segmentation:
+    """Take a finished .seg.nrrd into the workspace. What the same version made of the same volume stays as it is.
+
+    Raises:
+        InputError: another volume of this name was segmented before.
+        StorageError: a write failed; nothing of it is visible.
+    """
+    target = folder_of(workspace, record)
+    with workspace.lock():
+        refuse_other_volume(workspace, record)
+        if target.exists():
+            return read_json(target / RECORD_FILE, Segmentation)
+        with new_folder_atomically(target) as folder:
+            (folder / SEGMENTATION_FILE).write_bytes(file.read_bytes())
+            write_json(folder / RECORD_FILE, record)
+    return record
+
+
+def refuse_other_volume(workspace: Workspace, record: Segmentation) -> None:
+    """Raise InputError if a volume with other voxels has this name."""
+    for other in segmentations(workspace, record.task, record.name):
+        if other.pixel_sha256 != record.pixel_sha256:
+            raise InputError(
+                f"Another volume, {other.source_image}, was segmented for task {record.task} under the name "
+                f"{record.name}; choose another one with --name."
+            )
+
+
+def segmentations(workspace: Workspace, task: str, name: str | None = None) -> list[Segmentation]:
+    """All segmentations of a task or of one of its volumes, oldest first. Raises WorkspaceError for a damaged record."""
+    base = workspace.folder / "segmentations" / workspace.task(task).name
+    volumes = visible_folders(base) if name is None else [_folder_of_name(workspace, task, name)]
+    records = [read_json(f / RECORD_FILE, Segmentation) for volume in volumes for f in visible_folders(volume)]
+    return sorted(records, key=lambda record: (record.created, int(record.version[1:])))
+
+
+def verify_segmentation(workspace: Workspace, record: Segmentation) -> Path:
+    """The checked .seg.nrrd. Raises WorkspaceError if it is missing or damaged."""
+    path = segmentation_path(workspace, record)
+    check_sha256(path, record.segmentation_sha256)
+    return path
