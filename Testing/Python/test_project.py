@@ -38,8 +38,8 @@ FLOORS = {
 }
 SLICER_ONLY = {"slicer", "qt", "vtk", "ctk", "mrml", "vtkmodules"}
 HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplotlib", "nilearn", "blosc2"}
-#: Packages whose modules have another name, apart from case and - for _.
-IMPORTED_AS = {"pil": "pillow"}
+#: Packages whose modules have another name, apart from case and - for _. pydantic's documentation counts its core in.
+IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic"}
 SYSTEMS = [
     {
         "sys_platform": system,
