@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from MedSeqFTLib.commands import adapt, case, doctor, export, import_decathlon, init, jobs, models, segment, task
+from MedSeqFTLib.commands import adapt, case, demo, doctor, export, import_decathlon, init, jobs, models, segment, task
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError
 
@@ -79,6 +79,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
 app.command("import-decathlon")(import_decathlon.import_decathlon)
+app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
 

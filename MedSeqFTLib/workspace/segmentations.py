@@ -59,7 +59,7 @@ def refuse_other_volume(workspace: Workspace, record: Segmentation) -> None:
 
 
 def segmentations(workspace: Workspace, task: str, name: str | None = None) -> list[Segmentation]:
-    """All segmentations of a task or of one of its volumes, oldest first. Raises WorkspaceError for a damaged record."""
+    """All segmentations of a task or of one of its volumes, oldest first. Raises WorkspaceError if one is damaged."""
     base = workspace.folder / "segmentations" / workspace.task(task).name
     volumes = visible_folders(base) if name is None else [_folder_of_name(workspace, task, name)]
     records = [read_json(f / RECORD_FILE, Segmentation) for volume in volumes for f in visible_folders(volume)]

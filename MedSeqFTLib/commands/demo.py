@@ -1,0 +1,76 @@
+"""`medseqft demo`"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from MedSeqFTLib.commands.console import messages, print_table, say
+from MedSeqFTLib.errors import InputError
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.commands.walkthrough import Source
+
+_UNLABELLED = 6  # scans of each kind for the pre-training
+
+
+def demo(
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", hidden=True)] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR...", help="Data sets in Decathlon layout, in the order of learning."),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where everything goes.", show_default="demo-output/TIME")] = None,
+    train: Annotated[int, typer.Option(min=3, help="Training cases of each task.")] = 6,
+    validation: Annotated[int, typer.Option(min=1, help="Held-out cases of each task.")] = 3,
+    effort: Annotated[float, typer.Option(min=0.01, help="Factor on the training steps.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same demo.")] = 0,
+) -> None:
+    """Live through the whole loop: two tasks, one after the other, from the first case to the report.
+
+    Without --data, the scans are semi-synthetic: made from the average brain that comes with nilearn.
+    """
+    base = _new_folder(folder)
+    from MedSeqFTLib.commands.walkthrough import Walkthrough
+
+    given = [*(data or []), *(more or [])]
+    sources = _given(given) if given else _semi_synthetic(base / "data", train + validation, seed)
+    walk = Walkthrough(base, sources, train, validation, effort, seed)
+    report = walk.run()
+    print_table(("Task", "Dice before", "Dice after", "At the end"), walk.summary(), "")
+    say(f"Workspace: {walk.workspace.folder}")
+    say(f"Exported:  {base / 'export'}")
+    say(f"Report:    {report}")
+
+
+def _new_folder(folder: Path | None) -> Path:
+    base = (folder or Path("demo-output") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    if base.exists() and (not base.is_dir() or any(base.iterdir())):
+        raise InputError(f"{base} exists and is not empty; choose another --folder.")
+    return base
+
+
+def _given(folders: list[Path]) -> list[Source]:
+    from MedSeqFTLib.commands.walkthrough import Source
+    from MedSeqFTLib.imaging.decathlon import read_data_set
+
+    return [Source(read_data_set(folder)) for folder in folders]
+
+
+def _semi_synthetic(folder: Path, cases: int, seed: int) -> list[Source]:
+    from typing import get_args
+
+    from MedSeqFTLib.commands.walkthrough import Source
+    from MedSeqFTLib.imaging.cohort import Kind, make_cohort
+    from MedSeqFTLib.imaging.decathlon import read_data_set
+
+    sources = []
+    for kind in get_args(Kind):
+        with messages.status(f"Making semi-synthetic scans: {kind}"):
+            made = make_cohort(folder / kind, kind, cases, seed, _UNLABELLED)
+        unlabelled = sorted((made / "imagesUnlabelled").iterdir())
+        sources.append(Source(read_data_set(made), tuple(unlabelled)))
+    return sources

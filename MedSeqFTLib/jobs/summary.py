@@ -1,0 +1,111 @@
+"""Model versions and jobs as the sections of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from MedSeqFTLib.evaluation.metrics import per_label_dice
+from MedSeqFTLib.evaluation.report import DiceRow, Outcome, Picture, SelectionRow, StageSection, VersionRow
+from MedSeqFTLib.jobs.job import job_folder
+from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+from MedSeqFTLib.workspace.workspace import Workspace
+
+LossPoints = list[tuple[int, Mapping[str, float]]]
+
+
+def stage_section(
+    workspace: Workspace, version: ModelVersion, text: str = "", pictures: Sequence[Picture] = ()
+) -> StageSection:
+    """One adaptation: Dice before and after, losses, buffer. Raises WorkspaceError if the job's record is damaged."""
+    outcome, verdict = _outcome(workspace, version)
+    return StageSection(
+        task=version.task or "",
+        version=version.id,
+        text=text,
+        outcome=outcome,
+        verdict=verdict,
+        pictures=pictures,
+        dice=dice_rows(version),
+        losses=losses_of(workspace, version),
+        buffer=selection_rows(version),
+        buffer_text=_selection_text(version),
+    )
+
+
+def _outcome(workspace: Workspace, version: ModelVersion) -> tuple[Outcome, str]:
+    moves = [move for move in workspace.pointers().history if move.after == version.id and move.kind == "promote"]
+    return ("promoted", moves[-1].reason) if moves else ("kept back", "")
+
+
+def dice_rows(version: ModelVersion) -> list[DiceRow]:
+    """Mean Dice per task, reading and label; a task still served by an earlier version has no change."""
+    keys = dict.fromkeys((scores.reading, scores.task) for scores in version.scores)
+    return [row for reading, task in keys for row in _rows(version, reading, task)]
+
+
+def _rows(version: ModelVersion, reading: str, task: str) -> list[DiceRow]:
+    found = [scores for scores in version.scores if (scores.reading, scores.task) == (reading, task)]
+    before = next((scores for scores in found if scores.version != version.id), None)
+    after = next((scores for scores in found if scores.version == version.id), before)
+    means = [per_label_dice(scores.cases) if scores else {} for scores in (before, after)]
+    cases = max(len(scores.cases) for scores in found)
+    labels = [label.name for label in version.plans[task].labels]
+    return [DiceRow(found[0].reading, task, name, means[0].get(name), means[1].get(name), cases) for name in labels]
+
+
+def losses_of(workspace: Workspace, version: ModelVersion) -> dict[str, LossPoints]:
+    """Losses over the steps of each stage of the job that made a version; empty if the job's folder is gone."""
+    losses: dict[str, LossPoints] = {}
+    folder = job_folder(workspace, version.job) if version.job else None
+    for event in folder.events()[0] if folder and folder.events_path.exists() else []:
+        if event.kind == "progress" and event.losses and event.stage and event.step is not None:
+            points = {name: value for name, value in event.losses.items() if value is not None}
+            losses.setdefault(event.stage, []).append((event.step, points))
+    return losses
+
+
+def selection_rows(version: ModelVersion) -> list[SelectionRow]:
+    """The scored cases of a version's selection, lowest loss first; empty if it was not made by scores."""
+    scores = version.selection.scores if version.selection else ()
+    return [
+        SelectionRow(score.case, score.loss, score.standard_error or 0.0, score.passes, score.kept)
+        for score in scores
+        if score.loss is not None
+    ]
+
+
+def _selection_text(version: ModelVersion) -> str:
+    chosen = version.selection
+    if chosen is None:
+        return ""
+    if chosen.method != "mds":
+        return f"Selection: {chosen.method}, {chosen.size} cases."
+    return (
+        f"MDS keeps the {chosen.size} cases with the lowest mean pretext loss of the foundation model over "
+        f"{chosen.passes} passes (mask ratio {chosen.mask_ratio:g}, blocks of {chosen.mask_block} voxels, "
+        f"seed {chosen.seed})."
+    )
+
+
+def lineage(workspace: Workspace) -> list[VersionRow]:
+    """All versions, oldest first, and what they serve now."""
+    serving = workspace.pointers().tasks
+    return [
+        VersionRow(
+            version=version.id,
+            parent=version.parent,
+            task=version.task,
+            created=f"{version.created:%Y-%m-%d %H:%M} UTC",
+            mean_dice=_own_dice(version),
+            serves=[task for task, current in serving.items() if current == version.id],
+            note=version.note,
+        )
+        for version in workspace.versions()
+    ]
+
+
+def _own_dice(version: ModelVersion) -> float | None:
+    def own(scores: TaskScores) -> bool:
+        return (scores.task, scores.reading, scores.version) == (version.task, "per-task", version.id)
+
+    return next((scores.mean_dice for scores in version.scores if own(scores)), None)
