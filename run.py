@@ -45,7 +45,7 @@ LEAST_FREE_BYTES = 2_500_000_000
 DIVERTING = (
     "PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PYTHONPATH PYTHONHOME __PYVENV_LAUNCHER__".split()
 )
-CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
+CHECKS = {"ruff check": ("ruff", "check", "."), "ruff format": ("ruff", "format", "--check", "."), "mypy": ("mypy",)}
 #: What pip or venv printed -> what it means. The first match counts: a lost network also ends in "no matching".
 CAUSES = (
     (r"No space left|Errno 28|not enough space|Disk quota", "the disk is full; free some space and start again"),
@@ -283,7 +283,8 @@ class Installation:
         before = environment.installed()
         environment.write_record(python=environment.base_python(), parts={})  # from here on it is not whole
         self.drop_half_unpacked()
-        say(f"step 2 of 3: installing libraries (a first start downloads {DOWNLOAD.get(sys.platform, 'about 3 GB')})")
+        size = "what is new" if before else DOWNLOAD.get(sys.platform, "about 3 GB")
+        say(f"step 2 of 3: installing libraries (download: {size})")
         options = "--no-user --no-input --disable-pip-version-check --progress-bar off --only-binary :all:".split()
         files = [argument for part in parts for argument in ("-r", str(environment.requirements(part)))]
         self.logged([str(environment.python), "-I", "-m", "pip", "install", *options, *files], "installing libraries")
@@ -390,12 +391,12 @@ def start(environment: Environment, arguments: Sequence[str]) -> int:
 def run_checks(environment: Environment, arguments: Sequence[str]) -> int:
     """Runs every check of the project, also after one failed. Returns 0, 1, or 130 after Ctrl-C."""
     failed = []
-    for check in (*CHECKS, ("pytest", *arguments)):
+    for name, check in {**CHECKS, "pytest": ("pytest", *arguments)}.items():
         say(" ".join(check))
         code = wait([str(environment.python), "-I", "-m", *check], environment.project)
         if code == 130:
             return code
-        failed += [check[0]] if code else []
+        failed += [name] if code else []
     say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0
 

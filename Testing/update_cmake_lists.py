@@ -1,7 +1,7 @@
 """Writes the file lists of MedSeqFT/CMakeLists.txt from what lies in the folders.
 
-    python3 Testing/update_cmake_lists.py            rewrite the lists
-    python3 Testing/update_cmake_lists.py --check    only say what differs; exit code 1 if anything does
+python3 Testing/update_cmake_lists.py            rewrite the lists
+python3 Testing/update_cmake_lists.py --check    only say what differs; exit code 1 if anything does
 """
 
 from __future__ import annotations

@@ -198,19 +198,19 @@ def test_arrows_between_rooms_point_one_way(path: Path) -> None:
 
 
 def test_workspace_jobs_and_command_line_start_without_heavy_libraries() -> None:
-    """Checked by really importing every module of the three rooms in a fresh interpreter."""
+    """Checked by really importing them in a fresh interpreter. Commands may import more once they are called."""
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in library_files()
-        if room(path) in ("workspace", "jobs", "commands") and path.stem != "__main__"
+        if room(path) in ("workspace", "jobs") or path.relative_to(LIBRARY).as_posix() == "commands/app.py"
     ]
-    assert names
+    assert "MedSeqFTLib.commands.app" in names
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
     child = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
     loaded = {name.partition(".")[0] for name in child.stdout.split()}
     assert "MedSeqFTLib" in loaded
-    assert not loaded & (HEAVY | SLICER_ONLY)
+    assert loaded & (HEAVY | SLICER_ONLY) == set()
 
 
 # Requirements and versions
