@@ -131,9 +131,11 @@ def resume(
     from MedSeqFTLib.jobs import control
 
     opened = open_workspace(workspace)
-    folder = control.resume(opened, _chosen(opened, job).id)
+    folder = _chosen(opened, job)
+    _, offset = folder.events()
+    control.resume(opened, folder.id)
     if wait:
-        report_end(opened, folder, as_json)
+        report_end(opened, folder, as_json, offset)
     elif as_json:
         print_json(job_document(folder))
     else:

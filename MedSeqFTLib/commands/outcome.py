@@ -18,12 +18,15 @@ _READINGS = {"per-task": "each task by its own model", "single-model": "all task
 Comparison = tuple["TaskScores | None", "TaskScores | None"]
 
 
-def report_end(workspace: Workspace, folder: JobFolder, as_json: bool) -> None:
-    """Wait for a job's end and report it. Raises JobError if it failed, was cancelled or was interrupted."""
+def report_end(workspace: Workspace, folder: JobFolder, as_json: bool, offset: int = 0) -> None:
+    """Wait for a job's end, showing events from a byte offset on, and report it.
+
+    Raises JobError if it failed, was cancelled or was interrupted.
+    """
     if as_json:
         _report_as_json(workspace, folder)
         return
-    wait_for(folder)
+    wait_for(folder, offset)
     version = made_version(workspace, folder)
     if version is None:
         say(f"Job {folder.id} is finished.")

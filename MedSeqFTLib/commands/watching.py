@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from MedSeqFTLib.jobs.job import JobFolder
 
 
-def wait_for(folder: JobFolder, quiet: bool = False) -> None:
+def wait_for(folder: JobFolder, offset: int = 0, quiet: bool = False) -> None:
     """Show a job's progress on stderr until it ends. Ctrl-C stops the showing, not the job.
+
+    Args:
+        folder: the job.
+        offset: byte offset of the first event to show.
+        quiet: show nothing.
 
     Raises:
         JobError: the job failed, was cancelled or was interrupted.
@@ -26,7 +31,7 @@ def wait_for(folder: JobFolder, quiet: bool = False) -> None:
 
     try:
         with Screen(quiet) as screen:
-            for event in control.watch(folder):
+            for event in control.watch(folder, offset):
                 screen.show(event)
     except KeyboardInterrupt:
         warn(
@@ -83,6 +88,8 @@ class Screen:
             warn(event.text or "")
         elif event.kind == "message" and event.text:
             messages.print(Text(event.text), soft_wrap=True)
+        elif event.kind == "started" and self._job.starts > 1:
+            messages.print(Text("Resumed."), soft_wrap=True)
         elif event.kind == "stage":
             self._begin_stage(event)
         self._bar.update(self._line, completed=self._job.step or 0, notes=self._notes())

@@ -13,6 +13,7 @@ from MedSeqFTLib.jobs.events import Event, EventWriter
 _CANCEL_INTERVAL = 0.5  # seconds between two looks for the cancel flag
 _SHORTEST_INTERVAL = 0.25  # seconds between two progress events of a young job ...
 _LONGEST_INTERVAL = 2.0  # ... and of one that has run for half an hour, so that a night's events stay a small file
+_ENOUGH = 0.02  # of what is left must have been measured before the time left is told
 _SMOOTHING = 30.0  # seconds over which the speed is averaged
 
 
@@ -55,12 +56,14 @@ class Forecast:
         self._measured_share, self._measured_at = self.share, at
 
     def seconds_left(self) -> float | None:
-        """Of all stages together; None until the first measurement."""
+        """Of all stages together; None until enough was measured for a guess."""
         if self.stage is None or not self._units_seen:
             return None
+        here, after = (1.0 - self.share) * self.units[self.stage], self._units_after(self.stage)
+        if self._units_seen < _ENOUGH * (here + after):
+            return None
         mean_speed = self._units_seen / self._seconds_seen
-        here = (1.0 - self.share) * self.units[self.stage]
-        return here / (self._speed or mean_speed) + self._units_after(self.stage) / mean_speed
+        return here / (self._speed or mean_speed) + after / mean_speed
 
     def _units_after(self, stage: str) -> float:
         names = list(self.units)

@@ -88,6 +88,14 @@ def test_nothing_is_known_of_the_time_before_the_first_step(reporter, clock):
     assert reporter.seconds_left == pytest.approx(9 * 2 + 10 * 2)
 
 
+def test_little_work_tells_nothing_about_much(reporter, clock):
+    reporter.plan([("prepare", 1), ("A", 100)])
+    run(reporter, clock, "prepare", 10, 0.01)
+    assert reporter.seconds_left is None
+    run(reporter, clock, "A", 100, 2.0, last=1)
+    assert reporter.seconds_left == pytest.approx(99 * 2.0)
+
+
 def test_time_left_counts_the_stages_to_come_by_their_units(reporter, clock):
     reporter.plan([("score", 50), ("A", 200), ("B", 100)])
     run(reporter, clock, "score", 5, 10.0)  # a step of 10 s is worth 10 units
