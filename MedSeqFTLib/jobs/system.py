@@ -28,7 +28,7 @@ def detached_process_arguments(platform: str = sys.platform) -> dict[str, Any]:
 
 def background_priority(present: int, platform: str = sys.platform) -> int:
     """The value for psutil's `nice` that keeps the desktop fluent while a job uses all cores; never a higher one."""
-    return _BELOW_NORMAL_PRIORITY if platform == "win32" else max(present, 10)
+    return _BELOW_NORMAL_PRIORITY if platform == "win32" else max(present, 5)
 
 
 def usable_cores(platform: str = sys.platform) -> int:

@@ -46,7 +46,7 @@ def test_present_platform_accepts_the_arguments():
 
 @pytest.mark.parametrize(
     ("present", "platform", "expected"),
-    [(0, "linux", 10), (15, "linux", 15), (0, "darwin", 10), (psutil.Process().nice(), "win32", 0x4000)],
+    [(0, "linux", 5), (15, "linux", 15), (0, "darwin", 5), (psutil.Process().nice(), "win32", 0x4000)],
 )
 def test_background_priority(present, platform, expected):
     assert system.background_priority(present, platform) == expected
