@@ -1,0 +1,12 @@
+"""Settings for all tests."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: workers compute beside the tests
+
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("shared machine")

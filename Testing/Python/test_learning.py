@@ -1,0 +1,288 @@
+"""Losses, selection, the training loop and the decision about promotion, in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from learning_samples import TINY, ball_workspace
+from torch import Tensor, nn
+
+from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
+from MedSeqFTLib.evaluation.metrics import dice_per_label, mean_dice
+from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
+from MedSeqFTLib.learning.preflight import check_adaptable
+from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.learning.retention import feature_distance, segmentation_loss, with_unknown_as_background
+from MedSeqFTLib.learning.selection import buffer_size, pretext_losses, select_buffer
+from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
+from MedSeqFTLib.learning.training import Training
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.networks import Features, build_backbone
+from MedSeqFTLib.models.pretext import build_pretext_head
+from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, Network, TaskScores
+
+from learning_samples import LABELS  # isort: skip
+
+CPU = Compute(torch.device("cpu"), torch.float32)
+SMALL = Network(channels=(4, 8), features=4)
+
+
+class Notes:
+    """A reporter that writes down what it is told, and can stop the run like a kill would."""
+
+    def __init__(self, folder: Path, stop_at: int | None = None) -> None:
+        self.folder = folder
+        self.stop_at = stop_at
+        self.steps: list[int] = []
+        self.warnings: list[str] = []
+
+    def plan(self, stages: object) -> None: ...
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        self.first = done
+
+    def step(self, step: int, losses: Mapping[str, object] | None = None) -> None:
+        self.steps.append(step)
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+
+    def message(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def device(self, device: str, text: str | None = None) -> None: ...
+
+    def check_cancel(self) -> None: ...
+
+
+def training(reporter: Notes, net: nn.Module, checkpoint_seconds: float = 0.0, identity: str = "same") -> Training:
+    def losses(step: int) -> dict[str, Tensor]:
+        torch.manual_seed(step)
+        return {"fit": (net(torch.randn(4, 3)) - 1).square().mean(), "noise": torch.rand(()) * 0}
+
+    return Training(
+        "a stage",
+        {"net": net},
+        losses,
+        steps=12,
+        learning_rate=0.05,
+        weight_decay=0.01,
+        compute=CPU,
+        reporter=reporter,
+        checkpoint_seconds=checkpoint_seconds,
+        identity=identity,
+    )
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = linear()
+    training(Notes(tmp_path / "a"), whole, checkpoint_seconds=1e9) if (tmp_path / "a").mkdir() else None
+    reporter = Notes(tmp_path / "a")
+    training(reporter, whole, 1e9).run()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        training(Notes(tmp_path / "b", stop_at=5), linear()).run()
+    resumed, reporter = linear(), Notes(tmp_path / "b")
+    training(reporter, resumed).run()
+    assert reporter.first == 5
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(whole.parameters(), linear().parameters(), strict=True))
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
+    training(Notes(tmp_path), linear()).run()
+    reporter = Notes(tmp_path)
+    training(reporter, linear()).run()
+    assert (reporter.first, reporter.steps) == (12, [])
+
+
+def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
+    training(Notes(tmp_path), linear()).run()
+    reporter = Notes(tmp_path)
+    training(reporter, linear(), identity="other").run()
+    assert reporter.first == 0
+    assert "starts again" in reporter.warnings[0]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    training(Notes(tmp_path), linear()).run()
+    path = tmp_path / "checkpoints" / "a-stage.pt"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WorkspaceError, match=r"a-stage\.pt is damaged"):
+        training(Notes(tmp_path), linear()).run()
+
+
+def test_a_checkpoint_never_runs_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("code ran",)
+
+    path = tmp_path / "checkpoints" / "a-stage.pt"
+    path.parent.mkdir()
+    torch.save({"identity": Evil()}, path)
+    with pytest.raises(WorkspaceError, match="is damaged"):
+        training(Notes(tmp_path), linear()).run()
+
+
+def test_an_unusable_loss_ends_the_training_with_its_values(tmp_path: Path) -> None:
+    net = linear()
+    stage = training(Notes(tmp_path), net)
+    with torch.no_grad():
+        net.weight.fill_(float("inf"))
+    with pytest.raises(
+        JobError, match=r"became unusable at step 1 \(fit (inf|nan), noise 0\); lower the learning rate"
+    ):
+        stage.run()
+
+
+def test_an_unknown_structure_is_not_background() -> None:
+    """A voxel without label: finding the unknown class there costs nothing, finding a known one does."""
+    loss = segmentation_loss()
+    labels = torch.zeros((1, 1, 4, 4, 4), dtype=torch.uint8)
+    labels[..., :2] = 1
+    logits = torch.full((1, 3, 4, 4, 4), -8.0)
+    logits[:, 1][labels[:, 0] == 1] = 8
+    background, other = logits.clone(), logits.clone()
+    background[:, 0][labels[:, 0] == 0] = 8
+    other[:, 2][labels[:, 0] == 0] = 8
+    unknown = torch.tensor([[True, True, False]])
+    all_known = torch.ones_like(unknown)
+    costs = [
+        float(loss(with_unknown_as_background(answer, known), labels))
+        for answer in (background, other)
+        for known in (all_known, unknown)
+    ]
+    assert costs[0] == pytest.approx(costs[1], abs=1e-3)
+    assert costs[2] > 5
+    assert costs[3] == pytest.approx(costs[1], abs=1e-3)
+
+
+def test_the_feature_distance_weighs_channels_by_their_deviation() -> None:
+    quiet, loud = torch.randn(2, 1, 4, 4, 4), 100 * torch.randn(2, 1, 4, 4, 4)
+    teacher = Features((torch.cat([quiet, loud], 1),), quiet)
+    moved = [Features((torch.cat([q, b], 1),), quiet) for q, b in ((quiet + 1, loud), (quiet, loud + 100))]
+    first, second = (float(feature_distance(student, teacher)) for student in moved)
+    assert feature_distance(teacher, teacher) == 0
+    assert first == pytest.approx(second, rel=0.4)
+
+
+def prepared_cases(folder: Path, noise: tuple[float, ...]) -> dict[str, PreparedCase]:
+    cases = {}
+    for number, level in enumerate(noise):
+        random = np.random.default_rng(number)
+        smooth = np.linspace(500, 3500, 20)[:, None, None] + np.zeros((20, 20, 20))
+        image = np.clip(smooth + level * random.normal(size=smooth.shape), 0, 4095).astype(np.int16)
+        path = folder / str(number)
+        path.mkdir()
+        write_prepared(path, Prepared(image))
+        cases[f"case{number}"] = PreparedCase(path)
+    return cases
+
+
+def choose(cases: Mapping[str, PreparedCase], folder: Path, **changes: object):  # type: ignore[no-untyped-def]
+    settings = AdaptSettings.model_validate({**TINY, **changes})
+    models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
+    return select_buffer(cases, *models, settings, 7, CPU, Notes(folder))
+
+
+def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
+    cases = prepared_cases(tmp_path, (900, 100, 1500, 300, 600))
+    selection = choose(cases, tmp_path)
+    losses = [score.loss for score in selection.scores]
+    assert losses == sorted(losses)
+    assert [score.case for score in selection.scores if score.kept] == ["case1", "case3"]
+    assert all(score.passes == 4 and score.standard_error > 0 for score in selection.scores)
+    assert (selection.size, selection.seed, selection.mask_ratio) == (2, 7, 0.6)
+
+
+def test_a_score_depends_on_no_other_case(tmp_path: Path) -> None:
+    cases = prepared_cases(tmp_path, (900, 100, 1500))
+    settings = AdaptSettings.model_validate(TINY)
+    models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
+    every = pretext_losses(cases, *models, settings, 7, CPU, Notes(tmp_path))
+    alone = pretext_losses({"case2": cases["case2"]}, *models, settings, 7, CPU, Notes(tmp_path))
+    assert every["case2"] == alone["case2"]
+
+
+@pytest.mark.parametrize(("method", "kept"), [("none", 0), ("all", 5), ("random", 2)])
+def test_other_selections(tmp_path: Path, method: str, kept: int) -> None:
+    selection = choose(prepared_cases(tmp_path, (1, 2, 3, 4, 5)), tmp_path, selection=method)
+    assert sum(score.kept for score in selection.scores) == selection.size == kept
+    assert all(score.loss is None for score in selection.scores)
+
+
+def test_the_size_of_a_buffer() -> None:
+    settings = AdaptSettings()
+    assert [buffer_size(cases, settings) for cases in (1, 5, 20, 21, 100)] == [1, 2, 2, 3, 10]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid(preset: str) -> None:
+    assert adapt_settings(preset, {"lora_rank": "4"}).lora_rank == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora_rank": "0"}, "field lora_rank"),
+        ({"lora_rnak": "4"}, "field lora_rnak"),
+        ({"device": "gpu"}, "field device"),
+        ({"patch_side": "40"}, "field patch_side"),
+        ({"patch_side": "32", "mask_block": "12"}, "patch_side 32 must be a multiple of mask_block 12"),
+    ],
+)
+def test_unusable_settings_are_named(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        adapt_settings("quick", changes)
+
+
+def scores(version: str, value: float | None) -> TaskScores:
+    case = CaseScore(case="c", dice={"ball": value})
+    return TaskScores(task="balls", reading="per-task", version=version, cases=(case,), mean_dice=value)
+
+
+def candidate(*measured: TaskScores) -> ModelVersion:
+    return ModelVersion(
+        id="M2", kind="adapted", parent="M1", task="balls", job=None, network=SMALL, scores=measured, files={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "promote"), [(0.8, 0.81, True), (0.8, 0.8, True), (0.8, 0.79, False), (None, 0.9, False)]
+)
+def test_a_worse_or_unmeasured_version_is_not_promoted(before: float | None, after: float, promote: bool) -> None:
+    measured = [scores("M2", after)] + ([scores("M1", before)] if before is not None else [])
+    decision, reason = verdict(candidate(*measured), current="M1")
+    assert decision is promote
+    assert "M1" in reason
+
+
+def test_the_first_version_is_promoted() -> None:
+    assert verdict(candidate(), current=None) == (True, "first version of balls, no held-out case to measure it on.")
+
+
+def test_dice_of_empty_and_unknown_references() -> None:
+    reference = np.array([[[1, 1, 0, 0]]], np.uint8)
+    prediction = np.array([[[1, 0, 0, 4]]], np.uint8)
+    assert dice_per_label(prediction, reference, LABELS) == {"ball": pytest.approx(2 / 3), "shell": None}
+    first, second = CaseScore(case="a", dice={"ball": 0.5, "shell": None}), CaseScore(case="b", dice={"ball": 1.0})
+    assert mean_dice([first, second]) == 0.75
+    assert mean_dice([CaseScore(case="a", dice={"shell": None})]) is None
+
+
+def test_an_adaptation_needs_a_new_case(tmp_path: Path) -> None:
+    workspace = ball_workspace(tmp_path, train=0)
+    with pytest.raises(InputError, match="has no training case"):
+        check_adaptable(workspace, "balls")
+    with pytest.raises(InputError, match="no task 'livers'"):
+        check_adaptable(workspace, "livers")
