@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import copy, copytree
 
 import pytest
+import typer
 from packaging.markers import Marker, default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -288,6 +289,16 @@ def test_what_the_library_imports_is_required() -> None:
 def test_versions_agree() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(rf"^version: {re.escape(MedSeqFTLib.__version__)}$", citation, re.MULTILINE)
+
+
+def test_readme_names_every_command() -> None:
+    from MedSeqFTLib.commands.app import app
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    top = typer.main.get_command(app)
+    for name, command in top.commands.items():  # type: ignore[attr-defined]
+        for line in [f"{name} {part}" for part in getattr(command, "commands", [])] or [name]:
+            assert f"`{line}`" in readme, line
 
 
 def test_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
