@@ -16,10 +16,10 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
-from MedSeqFTLib.imaging.preprocessing import LOWEST, network_values
+from MedSeqFTLib.imaging.preprocessing import network_values
 from MedSeqFTLib.workspace.files import new_folder_atomically
 
-FORMAT = 1
+FORMAT = 2
 BLOCK = 32  # voxels a side: the unit of decompression
 VOXELS_PER_CLASS = 10_000  # foreground positions kept for sampling; all of them would be gigabytes
 
@@ -52,28 +52,25 @@ class PreparedCase:
 
     def image_crop(self, start: Index3, size: Index3) -> NDArray[np.float32]:
         """Network values [z, y, x]; -1 (the lowest intensity) where the crop leaves the volume."""
-        inside = _crop(self._image, start, size)
-        return _pad(network_values(inside), start, self.shape, size, LOWEST)
+        return network_values(_crop(self._image, start, size))
 
     def label_crop(self, start: Index3, size: Index3) -> NDArray[np.uint8]:
         """Class indices [z, y, x]; 0 (background) where the crop leaves the volume."""
         if self._labels is None:
             raise ValueError("an unlabelled case has no label crop")
-        return _pad(_crop(self._labels, start, size), start, self.shape, size, 0)
+        return _crop(self._labels, start, size)
 
 
 def _crop(stored: Any, start: Index3, size: Index3) -> NDArray[Any]:
-    bounds = zip(start, size, stored.shape, strict=True)
-    return np.asarray(stored[tuple(slice(max(s, 0), min(s + n, side)) for s, n, side in bounds)])
-
-
-def _pad(inside: NDArray[Any], start: Index3, shape: Index3, size: Index3, value: float) -> NDArray[Any]:
-    if inside.shape == size:
-        return inside
-    padded = np.full(size, value, inside.dtype)
-    bounds = zip(start, size, shape, strict=True)
-    padded[tuple(slice(max(-s, 0), max(-s, 0) + min(s + n, side) - max(s, 0)) for s, n, side in bounds)] = inside
-    return padded
+    """Read a crop; 0 where it leaves the volume, which is the lowest intensity level and the background."""
+    spans = [(max(s, 0), min(s + n, side)) for s, n, side in zip(start, size, stored.shape, strict=True)]
+    if all(high - low == n for (low, high), n in zip(spans, size, strict=True)):
+        return np.asarray(stored[tuple(slice(*span) for span in spans)])
+    crop = np.zeros(size, stored.dtype)
+    if all(low < high for low, high in spans):
+        place = tuple(slice(low - s, high - s) for (low, high), s in zip(spans, start, strict=True))
+        crop[place] = stored[tuple(slice(*span) for span in spans)]
+    return crop
 
 
 class CaseCache:

@@ -20,8 +20,9 @@ LOWEST = -1.0  # network value outside the volume: what the lowest intensity bec
 
 def to_levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int16]:
     """Clip to low..high and quantise to 0..4095. A constant volume becomes all 0."""
-    width = max(high - low, np.finfo(np.float32).tiny)
-    return np.rint((np.clip(values, low, high) - low) * (TOP_LEVEL / width)).astype(np.int16)
+    if high <= low:
+        return np.zeros(values.shape, np.int16)
+    return np.rint((np.clip(values, low, high) - low) * (TOP_LEVEL / (high - low))).astype(np.int16)
 
 
 def network_values(levels: NDArray[np.int16]) -> NDArray[np.float32]:

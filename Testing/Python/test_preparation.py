@@ -36,7 +36,7 @@ def stored(folder: Path, shape: tuple[int, int, int] = (40, 33, 50), classes: in
     return PreparedCase(folder), prepared
 
 
-@given(st.floats(-2000, 1000), st.floats(0.1, 3000))
+@given(st.floats(-2000, 1000), st.floats(10, 3000))
 def test_levels_keep_intensities_within_half_a_level(low: float, width: float) -> None:
     values = np.linspace(low - width, low + 2 * width, 1000, dtype=np.float32)
     restored = network_values(to_levels(values, low, low + width))
