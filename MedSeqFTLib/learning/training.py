@@ -90,7 +90,7 @@ class Training:
         losses = self._losses(step)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+            values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
             raise JobError(
                 f"The loss of {self._name} became unusable at step {step + 1} ({values}); lower the learning rate."
             )

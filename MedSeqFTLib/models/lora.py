@@ -64,13 +64,14 @@ def attach_lora(backbone: ResidualUNet, rank: int, alpha: int, seed: int, base: 
         base: what the adapter belongs to, kept in its configuration.
     """
     targets = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)]
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, base_model_name_or_path=base)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
     config._register_custom_module(
         {nn.Conv3d: WeightSpaceConv3d, nn.ConvTranspose3d: WeightSpaceConvTranspose3d}  # peft's own hook
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(backbone, config, adapter_name=ADAPTER)
+    adapted.peft_config[ADAPTER].base_model_name_or_path = base  # only now: peft expects a name of its own here
     layers = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
     if len(layers) != len(targets):
         raise RuntimeError(f"LoRA reached {len(layers)} of {len(targets)} layers")

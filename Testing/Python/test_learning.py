@@ -86,9 +86,8 @@ def linear() -> nn.Module:
 
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = linear()
-    training(Notes(tmp_path / "a"), whole, checkpoint_seconds=1e9) if (tmp_path / "a").mkdir() else None
-    reporter = Notes(tmp_path / "a")
-    training(reporter, whole, 1e9).run()
+    (tmp_path / "a").mkdir()
+    training(Notes(tmp_path / "a"), whole, checkpoint_seconds=1e9).run()
     (tmp_path / "b").mkdir()
     with pytest.raises(KeyboardInterrupt):
         training(Notes(tmp_path / "b", stop_at=5), linear()).run()
@@ -162,9 +161,10 @@ def test_an_unknown_structure_is_not_background() -> None:
         for answer in (background, other)
         for known in (all_known, unknown)
     ]
-    assert costs[0] == pytest.approx(costs[1], abs=1e-3)
-    assert costs[2] > 5
-    assert costs[3] == pytest.approx(costs[1], abs=1e-3)
+    background_known, background_unknown, other_known, other_unknown = costs
+    assert background_known < 0.3
+    assert other_known > 5
+    assert background_unknown == pytest.approx(other_unknown, abs=1e-3) == pytest.approx(0, abs=1e-3)
 
 
 def test_the_feature_distance_weighs_channels_by_their_deviation() -> None:
