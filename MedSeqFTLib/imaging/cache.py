@@ -16,6 +16,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
+from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.imaging.preprocessing import network_values
 from MedSeqFTLib.workspace.files import new_folder_atomically
 
@@ -88,8 +89,13 @@ class CaseCache:
         folder = self.folder / key
         if not folder.is_dir():
             prepared = prepare()
-            with new_folder_atomically(folder) as temporary:
-                write_prepared(temporary, prepared)
+            try:
+                with new_folder_atomically(folder) as temporary:
+                    write_prepared(temporary, prepared)
+            except WorkspaceError:
+                if not folder.is_dir():
+                    raise
+                # another process was quicker; an entry of this name has this content
         return PreparedCase(folder)
 
 

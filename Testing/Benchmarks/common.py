@@ -1,0 +1,72 @@
+"""What the benchmarks share: a made-up scan, timing in turns, peak memory of a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+
+def smooth_scan(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.int16]:
+    """Smooth structures, scanner noise and empty air around, as a scan has: int16 [z, y, x]."""
+    from scipy.ndimage import gaussian_filter, zoom
+
+    random = np.random.default_rng(seed)
+    coarse = gaussian_filter(random.normal(size=[side // 8 for side in shape]), 1.5)
+    pixels = zoom(coarse, 8, order=1) * 2500 + random.normal(0, 12, shape) + 300
+    inside = np.linalg.norm(np.indices(shape) / np.reshape(shape, (3, 1, 1, 1)) - 0.5, axis=0) < 0.48
+    return np.where(inside, np.clip(pixels, -1000, 3000), -1000).astype(np.int16)
+
+
+def in_turns(variants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Shortest seconds of each variant; they take turns, so that a slow spell of the machine meets all."""
+    best = dict.fromkeys(variants, float("inf"))
+    for _ in range(rounds):
+        for name, run in variants.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def peak_memory(run: Callable[..., Any], *arguments: Any) -> float:
+    """MiB by which a fresh process grows, at its peak, over what it held before `run`."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(sender, run, arguments))
+    process.start()
+    grown: float = receiver.recv()
+    process.join()
+    return grown
+
+
+def _measure(sender: Any, run: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    import threading
+
+    process, peak, done = psutil.Process(), [0], threading.Event()
+    prepared = run(*arguments)
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    prepared()
+    done.set()
+    watcher.join()
+    sender.send((peak[0] - before) / 2**20)
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    import torch
+
+    return f"{sys.platform}, {torch.get_num_threads()} threads, torch {torch.__version__}"
