@@ -160,6 +160,7 @@ class Adaptation:
             prepared,
             pretraining,
             self.job.seed,
+            plan.patch,
             compute,
             self.reporter,
             cache_key("foundation", pretraining, plan, images, self.job.seed),
@@ -188,6 +189,7 @@ class Adaptation:
             load_pretext_head(self.workspace, context.foundation),
             context.settings,
             context.seed,
+            context.plan.patch,
             context.compute,
             self.reporter,
         )

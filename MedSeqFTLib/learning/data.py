@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from MedSeqFTLib.imaging.cache import CaseCache, Prepared, PreparedCase, cache_key
+from MedSeqFTLib.imaging.cache import CaseCache, Index3, Prepared, PreparedCase, cache_key
 from MedSeqFTLib.imaging.geometry import Geometry, to_canonical
 from MedSeqFTLib.imaging.preprocessing import median_spacing, prepare_image, prepare_labels
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.imaging.volumes import read_volume
-from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup
+from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup, Settings
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Case, Intensity, ModelVersion, Task, TaskPlan, Vector3
+from MedSeqFTLib.workspace.schema import Case, Intensity, ModelVersion, Network, Task, TaskPlan, Vector3
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
 def make_plan(
     workspace: Workspace, task: Task, cases: Sequence[Case], parent: ModelVersion | None, settings: AdaptSettings
 ) -> TaskPlan:
-    """How the task is prepared: as in the parent version if that knows the task, else by the cases' median spacing."""
+    """How the task is prepared: as in the parent version if that knows the task, else by the cases' medians."""
     if parent is not None and task.name in parent.plans:
         return parent.plans[task.name]
-    spacing = median_spacing([canonical_spacing(workspace.image_path(case)) for case in cases])
-    return TaskPlan(labels=task.labels, intensity=task.intensity, spacing=spacing, patch=settings.patch)
+    grids = [canonical_grid(workspace.image_path(case)) for case in cases]
+    spacing = median_spacing([grid.spacing for grid in grids])
+    return TaskPlan(
+        labels=task.labels, intensity=task.intensity, spacing=spacing, patch=fitting_patch(grids, spacing, settings)
+    )
 
 
-def canonical_spacing(path: Path) -> Vector3:
-    """Spacing (x, y, z in mm) of an image once its axes run towards L, P and S."""
-    spacing: Vector3 = to_canonical(read_volume(path)).GetSpacing()
-    return spacing
+def canonical_grid(path: Path) -> Geometry:
+    """The grid of an image once its axes run towards L, P and S."""
+    return Geometry.of(to_canonical(read_volume(path)))
+
+
+def fitting_patch(grids: Sequence[Geometry], spacing: Vector3, settings: Settings) -> Index3:
+    """Patch size (voxels, z, y, x): as set, but no larger than the images' median extent needs, which saves time.
+
+    Every side stays a multiple of the network's coarsest voxel and of the mask's blocks.
+    """
+    extent = np.median([np.multiply(grid.size, grid.spacing) for grid in grids], axis=0) / spacing
+    unit = math.lcm(Network().stride, settings.mask_block)
+    needed = np.maximum(np.ceil(extent / unit).astype(int), 1) * unit
+    x, y, z = (min(settings.patch_side, int(side)) for side in needed)
+    return (z, y, x)
 
 
 class PreparedData:
@@ -50,7 +65,7 @@ class PreparedData:
     def images(self, group: ImageGroup) -> list[PreparedCase]:
         """Unlabelled images. Raises InputError or GeometryError for one that cannot be used."""
         paths = [Path(path) for path in group.images]
-        spacing = group.spacing or median_spacing([canonical_spacing(path) for path in paths])
+        spacing = group.spacing or median_spacing([canonical_grid(path).spacing for path in paths])
         return [self._image(path, group.intensity, spacing) for path in paths]
 
     def _case(self, case: Case, plan: TaskPlan) -> PreparedCase:

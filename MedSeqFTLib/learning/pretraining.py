@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
+from MedSeqFTLib.imaging.cache import Index3, PreparedCase, cache_key
 from MedSeqFTLib.imaging.sampling import in_shuffled_order, random_start
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.progress import Job, Reporter
@@ -40,8 +40,9 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     reporter.plan([("prepare", 0.3 * len(images)), (STAGE, settings.steps)])
     compute = settle_compute(settings, reporter)
     cases = _prepare(workspace, settings, reporter, len(images))
+    patch = (settings.patch_side,) * 3
     identity = cache_key("pretrain", settings, job.seed)
-    backbone, head = pretrain(cases, settings, job.seed, compute, reporter, identity)
+    backbone, head = pretrain(cases, settings, job.seed, patch, compute, reporter, identity)
     note = f"Pre-trained here by masked reconstruction on {len(cases)} unlabelled images, {settings.steps} steps."
     return publish_foundation(workspace, job.id, backbone, head, settings, note, reporter).id
 
@@ -63,6 +64,7 @@ def pretrain(
     cases: Sequence[PreparedCase],
     settings: PretrainSettings,
     seed: int,
+    patch: Index3,
     compute: Compute,
     reporter: Reporter,
     identity: str,
@@ -72,7 +74,7 @@ def pretrain(
     head = build_pretext_head(settings.network.features, seed).to(compute.device)
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        crops, masks = _masked_crops(cases, settings, seed, step)
+        crops, masks = _masked_crops(cases, settings, patch, seed, step)
         with compute.autocast():
             loss = reconstruction_loss(backbone, head, crops.to(compute.device), masks.to(compute.device))
         return {"reconstruction": loss.mean()}
@@ -93,13 +95,13 @@ def pretrain(
 
 
 def _masked_crops(
-    cases: Sequence[PreparedCase], settings: PretrainSettings, seed: int, step: int
+    cases: Sequence[PreparedCase], settings: PretrainSettings, patch: Index3, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     crops, masks = [], []
     for index in range(step * settings.batch_size, (step + 1) * settings.batch_size):
         case = cases[in_shuffled_order(index, len(cases), seed)]
         where = np.random.default_rng([seed, index, 0]).random(3)
-        crop = case.image_crop(random_start(case.shape, settings.patch, where), settings.patch)
+        crop = case.image_crop(random_start(case.shape, patch, where), patch)
         crops.append(torch.from_numpy(crop)[None])
-        masks.append(block_mask(settings.patch, settings.mask_block, settings.mask_ratio, (seed, index, 2)))
+        masks.append(block_mask(patch, settings.mask_block, settings.mask_ratio, (seed, index, 2)))
     return torch.stack(crops), torch.stack(masks)

@@ -36,6 +36,7 @@ def select_buffer(
     head: PretextHead,
     settings: AdaptSettings,
     seed: int,
+    patch: Index3,
     compute: Compute,
     reporter: Reporter,
 ) -> Selection:
@@ -43,7 +44,7 @@ def select_buffer(
     size = {"none": 0, "all": len(cases)}.get(settings.selection, buffer_size(len(cases), settings))
     losses: Mapping[str, Sequence[float]] = {}
     if settings.selection == "mds":
-        losses = pretext_losses(cases, backbone, head, settings, seed, compute, reporter)
+        losses = pretext_losses(cases, backbone, head, settings, seed, patch, compute, reporter)
         order = sorted(cases, key=lambda name: float(np.mean(losses[name])))
     else:
         order = [list(cases)[i] for i in np.random.default_rng(seed).permutation(len(cases))]
@@ -54,7 +55,7 @@ def select_buffer(
         passes=settings.selection_passes if losses else 0,
         mask_ratio=settings.mask_ratio,
         mask_block=settings.mask_block,
-        patch=settings.patch,
+        patch=patch,
         seed=seed,
         scores=tuple(_score(name, losses.get(name, ()), name in kept) for name in order),
     )
@@ -66,6 +67,7 @@ def pretext_losses(
     head: PretextHead,
     settings: AdaptSettings,
     seed: int,
+    patch: Index3,
     compute: Compute,
     reporter: Reporter,
 ) -> dict[str, list[float]]:
@@ -82,7 +84,7 @@ def pretext_losses(
         losses[name] = []
         for first in range(0, passes, PASSES_AT_ONCE):
             indices = range(first, min(first + PASSES_AT_ONCE, passes))
-            losses[name] += _losses_of(case, indices, backbone, head, settings, seed, compute)
+            losses[name] += _losses_of(case, indices, backbone, head, settings, seed, patch, compute)
             reporter.step(number * passes + indices.stop)
     return losses
 
@@ -94,9 +96,9 @@ def _losses_of(
     head: PretextHead,
     settings: AdaptSettings,
     seed: int,
+    patch: Index3,
     compute: Compute,
 ) -> list[float]:
-    patch = settings.patch
     crops = torch.stack([torch.from_numpy(case.image_crop(_start(case, patch, seed, i), patch))[None] for i in passes])
     masks = torch.stack([block_mask(patch, settings.mask_block, settings.mask_ratio, (seed, i)) for i in passes])
     with torch.inference_mode(), compute.autocast():

@@ -16,7 +16,7 @@ from MedSeqFTLib.workspace.schema import Intensity, Network, Vector3
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=16)]  # voxels
+PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=16)]  # voxels; smaller where images are smaller
 
 
 class Settings(BaseModel):
@@ -40,11 +40,6 @@ class Settings(BaseModel):
             raise ValueError(f"patch_side {self.patch_side} must be a multiple of mask_block {self.mask_block}")
         return self
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Patch size in voxels, z, y, x."""
-        return (self.patch_side, self.patch_side, self.patch_side)
-
 
 class ImageGroup(BaseModel):
     """Unlabelled images of one kind. `spacing` (x, y, z in mm): None takes the median of the images."""
@@ -67,7 +62,7 @@ class PretrainSettings(Settings):
 class AdaptSettings(Settings):
     """One adaptation: MDS selection, stage A (knowledge), stage B (generalization)."""
 
-    stage_a_steps: Steps = 250
+    stage_a_steps: Steps = 500
     stage_a_learning_rate: Rate = 2e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 1.0  # lambda_feature of stage A

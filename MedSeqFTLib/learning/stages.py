@@ -73,7 +73,7 @@ def stage_a(context: Context, buffers: Buffers) -> TaskModel:
         model.backbone,
         model.head,
         _stage_a_teacher(context),
-        _sampler(context, context.prepared, context.settings.batch_size, 0),
+        _task_sampler(context),
         _buffer_samplers(context, buffers),
         context.settings,
         context.compute,
@@ -129,7 +129,7 @@ def stage_b(context: Context, buffers: Buffers, teacher: TaskModel, adapter_fold
         frozen(teacher.backbone, device),
         frozen(teacher.head, device),
         parent_heads,
-        _sampler(context, context.prepared, settings.batch_size, 0),
+        _task_sampler(context),
         _buffer_samplers(context, {task: kept for task, kept in buffers.items() if task in plans}),
         settings,
         context.compute,
@@ -170,10 +170,9 @@ def _train(
     ).run()
 
 
-def _sampler(context: Context, cases: Sequence[PreparedCase], batch_size: int, sequence: int) -> PatchSampler:
-    """`sequence` makes the random sequences of several samplers differ."""
-    seed = context.seed + 1_000_003 * sequence
-    return PatchSampler(cases, context.settings.patch, batch_size, seed, context.settings.augment)
+def _task_sampler(context: Context) -> PatchSampler:
+    settings = context.settings
+    return PatchSampler(context.prepared, context.plan.patch, settings.batch_size, context.seed, settings.augment)
 
 
 def _buffer_samplers(context: Context, buffers: Buffers) -> list[TaskBuffer]:
@@ -185,5 +184,7 @@ def _buffer_samplers(context: Context, buffers: Buffers) -> list[TaskBuffer]:
         cases = [case for case in context.workspace.cases(task, Role.TRAIN) if case.id in kept]
         if cases:
             half = max(1, context.settings.batch_size // 2)
-            samplers.append(TaskBuffer(task, _sampler(context, data.cases(cases, plans[task]), half, number + 1)))
+            seed = context.seed + 1_000_003 * (number + 1)  # another random sequence for every sampler
+            prepared, plan = data.cases(cases, plans[task]), plans[task]
+            samplers.append(TaskBuffer(task, PatchSampler(prepared, plan.patch, half, seed, context.settings.augment)))
     return samplers

@@ -31,7 +31,6 @@ class ResidualUNet(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.stride = 2 ** (len(network.channels) - 1)  # the input's sides must be multiples of this
         self.unet = UNet(
             spatial_dims=3,
             in_channels=1,

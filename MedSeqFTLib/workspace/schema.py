@@ -166,6 +166,11 @@ class Network(Part):
     channels: tuple[int, ...] = (16, 32, 64, 128)
     features: int = 8
 
+    @property
+    def stride(self) -> int:
+        """Input voxels a side of the coarsest feature voxel; the sides of a patch must be multiples of it."""
+        return int(2 ** (len(self.channels) - 1))
+
 
 class CaseScore(Part):
     """A held-out case measured with one reading of the model: Dice per label name; None: empty reference."""

@@ -192,7 +192,7 @@ def prepared_cases(folder: Path, noise: tuple[float, ...]) -> dict[str, Prepared
 def choose(cases: Mapping[str, PreparedCase], folder: Path, **changes: object):  # type: ignore[no-untyped-def]
     settings = AdaptSettings.model_validate({**TINY, **changes})
     models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
-    return select_buffer(cases, *models, settings, 7, CPU, Notes(folder))
+    return select_buffer(cases, *models, settings, 7, (16, 16, 16), CPU, Notes(folder))
 
 
 def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_score_depends_on_no_other_case(tmp_path: Path) -> None:
     cases = prepared_cases(tmp_path, (900, 100, 1500))
     settings = AdaptSettings.model_validate(TINY)
     models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
-    every = pretext_losses(cases, *models, settings, 7, CPU, Notes(tmp_path))
-    alone = pretext_losses({"case2": cases["case2"]}, *models, settings, 7, CPU, Notes(tmp_path))
+    every = pretext_losses(cases, *models, settings, 7, (16, 16, 16), CPU, Notes(tmp_path))
+    alone = pretext_losses({"case2": cases["case2"]}, *models, settings, 7, (16, 16, 16), CPU, Notes(tmp_path))
     assert every["case2"] == alone["case2"]
 
 
