@@ -34,6 +34,9 @@ def demo(
     Without --data, the scans are semi-synthetic: made from the average brain that comes with nilearn.
     """
     base = _new_folder(folder)
+    from MedSeqFTLib.quick_import import import_monai
+
+    import_monai()
     from MedSeqFTLib.commands.walkthrough import Walkthrough
 
     given = [*(data or []), *(more or [])]

@@ -36,6 +36,9 @@ def segment(
 ) -> None:
     """Segment a volume. The result is kept in the workspace; 'export' hands it on."""
     opened = open_workspace(workspace)
+    from MedSeqFTLib.quick_import import import_monai
+
+    import_monai()
     from MedSeqFTLib.learning.segmenting import segment_volume, version_for
     from MedSeqFTLib.models.compute import choose_compute
     from MedSeqFTLib.workspace.segmentations import segmentation_path

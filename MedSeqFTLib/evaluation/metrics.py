@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from monai.metrics import compute_dice
 from numpy.typing import NDArray
 
-from MedSeqFTLib.workspace.schema import CaseScore, Label
+from MedSeqFTLib.workspace.schema import Label
 
 
 def dice_per_label(
@@ -23,19 +23,3 @@ def _dice(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float 
     volumes = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
     value = float(compute_dice(*volumes, ignore_empty=True))
     return None if np.isnan(value) else value
-
-
-def mean_dice(scores: Iterable[CaseScore]) -> float | None:
-    """Mean over labels of the mean over cases, empty references left out; None if nothing is left."""
-    means = per_label_dice(scores).values()
-    return float(np.mean(list(means))) if means else None
-
-
-def per_label_dice(scores: Iterable[CaseScore]) -> Mapping[str, float]:
-    """Mean Dice over cases by label name; labels without any reference are left out."""
-    values: dict[str, list[float]] = {}
-    for score in scores:
-        for name, value in score.dice.items():
-            if value is not None:
-                values.setdefault(name, []).append(value)
-    return {name: float(np.mean(found)) for name, found in values.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from MedSeqFTLib.evaluation.metrics import per_label_dice
+from MedSeqFTLib.evaluation.averages import per_label_dice
 from MedSeqFTLib.evaluation.report import DiceRow, Outcome, Picture, SelectionRow, StageSection, VersionRow
 from MedSeqFTLib.jobs.job import job_folder
 from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores

@@ -23,6 +23,7 @@ from MedSeqFTLib.jobs import system
 from MedSeqFTLib.jobs.events import Event, EventWriter
 from MedSeqFTLib.jobs.job import Job, JobFolder, WorkerProcess, acquired_in_time
 from MedSeqFTLib.jobs.reporter import Cancelled, Reporter
+from MedSeqFTLib.quick_import import import_monai
 from MedSeqFTLib.workspace.files import remove_leftovers, write_json
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -51,6 +52,8 @@ def runner_for(kind: str, name: str | None = None) -> Runner:
         ValueError: `name` is no import name, or the kind is unknown.
         ImportError, AttributeError: there is no such function.
     """
+    if name is None:
+        import_monai()
     name = name or _RUNNERS.get(kind, "")
     if not re.fullmatch(_IMPORT_NAME, name, flags=re.ASCII):
         raise ValueError(f"no runner for job kind {kind!r}: {name!r} is not of the form package.module:function")

@@ -7,7 +7,8 @@ from typing import Literal
 
 import SimpleITK as sitk
 
-from MedSeqFTLib.evaluation.metrics import dice_per_label, mean_dice
+from MedSeqFTLib.evaluation.averages import mean_dice
+from MedSeqFTLib.evaluation.metrics import dice_per_label
 from MedSeqFTLib.learning.data import read_case
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.workspace.schema import Case, CaseScore, TaskPlan, TaskScores

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from MedSeqFTLib.imaging.geometry import Geometry, difference
 from MedSeqFTLib.imaging.volumes import read_volume
+from MedSeqFTLib.workspace.schema import Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def test_the_demo_lives_through_the_whole_loop(tmp_path: Path) -> None:
     assert all(version.id in page.text for version in versions)
 
     for task in ("t1-tissue", "t2-ventricles"):
-        held_out = workspace.cases(task, "validation")[0]
+        held_out = workspace.cases(task, Role.VALIDATION)[0]
         exported = {path.name: path for path in (folder / "export" / task).iterdir()}
         assert set(exported) == {f"{held_out.id}{ending}" for ending in (".seg.nrrd", ".labels.nrrd", ".json")}
         grid = Geometry.of(read_volume(folder / "data" / task / "imagesTr" / held_out.source_image))

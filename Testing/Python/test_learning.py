@@ -12,7 +12,8 @@ from learning_samples import TINY, ball_workspace
 from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.evaluation.metrics import dice_per_label, mean_dice
+from MedSeqFTLib.evaluation.averages import mean_dice
+from MedSeqFTLib.evaluation.metrics import dice_per_label
 from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.promotion import verdict
