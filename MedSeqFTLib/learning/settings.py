@@ -66,8 +66,8 @@ class AdaptSettings(Settings):
     stage_a_learning_rate: Rate = 5e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.1  # lambda_feature of stage A
-    stage_b_steps: Steps = 100
-    stage_b_learning_rate: Rate = 2e-3
+    stage_b_steps: Steps = 200
+    stage_b_learning_rate: Rate = 1e-2
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
     distil_earlier_tasks: bool = True
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
