@@ -27,7 +27,8 @@ from MedSeqFTLib.workspace.segmentations import segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
 DRAWN_BY_HAND = 2  # cases that a task begins with
-PRETRAIN_STEPS, FIRST_STEPS, SECOND_STEPS = 100, (60, 20), (120, 60)  # stage A, stage B
+PRETRAIN_STEPS, FIRST_STEPS, SECOND_STEPS = 100, (60, 20), (150, 80)  # stage A, stage B
+PATCH_SIDE = 32  # voxels: small, for a result in minutes on two cores
 READER = "demo (the reference stands in for the reader's correction)"
 CAUTION = (
     "The corrections of this demo are the reference segmentations; no person drew anything. Few cases and few training "
@@ -130,7 +131,9 @@ class Walkthrough:
 
     def _adapt(self, chapter: Chapter, steps: tuple[int, int]) -> None:
         stage_a, stage_b = (self._scaled(count) for count in steps)
-        settings = AdaptSettings(stage_a_steps=stage_a, stage_b_steps=stage_b, selection_passes=8)
+        settings = AdaptSettings(
+            patch_side=PATCH_SIDE, stage_a_steps=stage_a, stage_b_steps=stage_b, selection_passes=8
+        )
         version = self._work("adapt", chapter.task.name, settings)
         chapter.versions.append(self.workspace.version(version))
 
@@ -139,7 +142,7 @@ class Walkthrough:
             ImageGroup(images=tuple(map(str, chapter.unlabelled)), intensity=chapter.task.intensity)
             for chapter in self._chapters
         )
-        return PretrainSettings(groups=groups, steps=self._scaled(PRETRAIN_STEPS))
+        return PretrainSettings(groups=groups, patch_side=PATCH_SIDE, steps=self._scaled(PRETRAIN_STEPS))
 
     def _work(self, kind: JobKind, task: str | None, settings: Settings) -> str:
         """Run a job in the background and show its progress. Returns the version it made."""

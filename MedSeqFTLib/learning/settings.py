@@ -62,10 +62,10 @@ class PretrainSettings(Settings):
 class AdaptSettings(Settings):
     """One adaptation: MDS selection, stage A (knowledge), stage B (generalization)."""
 
-    stage_a_steps: Steps = 500
+    stage_a_steps: Steps = 700
     stage_a_learning_rate: Rate = 5e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
-    feature_weight: Annotated[float, Field(ge=0)] = 0.1  # lambda_feature of stage A
+    feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
     stage_b_steps: Steps = 200
     stage_b_learning_rate: Rate = 1e-2
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
