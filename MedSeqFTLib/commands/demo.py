@@ -25,7 +25,7 @@ def demo(
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Where everything goes.", show_default="demo-output/TIME")] = None,
     train: Annotated[int, typer.Option(min=3, help="Training cases of each task.")] = 6,
-    validation: Annotated[int, typer.Option(min=1, help="Held-out cases of each task.")] = 3,
+    validation: Annotated[int, typer.Option(min=1, help="Held-out cases of each task.")] = 2,
     effort: Annotated[float, typer.Option(min=0.01, help="Factor on the training steps.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same demo.")] = 0,
 ) -> None:

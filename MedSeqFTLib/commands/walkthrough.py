@@ -27,7 +27,7 @@ from MedSeqFTLib.workspace.segmentations import segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
 DRAWN_BY_HAND = 2  # cases that a task begins with
-PRETRAIN_STEPS, FIRST_STEPS, SECOND_STEPS = 100, (60, 20), (150, 80)  # stage A, stage B
+PRETRAIN_STEPS, FIRST_STEPS, SECOND_STEPS = 100, (60, 20), (120, 60)  # stage A, stage B
 PATCH_SIDE = 32  # voxels: small, for a result in minutes on two cores
 READER = "demo (the reference stands in for the reader's correction)"
 CAUTION = (
