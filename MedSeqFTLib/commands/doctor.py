@@ -42,4 +42,5 @@ def _device(found: Environment) -> str:
     if found.device is None:
         return "unknown without torch"
     memory = f", {found.device.memory / _GIB:.1f} GiB" if found.device.memory else ""
-    return f"{found.device.kind} ({found.device.name}{memory}), bfloat16 {'yes' if found.device.bfloat16 else 'no'}"
+    precision = "bfloat16" if found.device.bfloat16 else "float32"
+    return f"{found.device.kind} ({found.device.name}{memory}), faster in {precision}"
