@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -87,6 +88,12 @@ def _print(table: Table) -> None:
     """Fit a table to the terminal; in a pipe or a file, every row stays on one line."""
     console = out if out.is_terminal else Console(width=_ENDLESS)
     console.print(table)
+
+
+def progress_bar() -> Progress:
+    """A bar with count and remaining time on stderr; silent where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True)
 
 
 def say(text: str) -> None:

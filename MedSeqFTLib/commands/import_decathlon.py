@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from MedSeqFTLib.commands.case import warn_of_overlap
 from MedSeqFTLib.commands.console import (
@@ -14,10 +13,10 @@ from MedSeqFTLib.commands.console import (
     ByOption,
     JsonOption,
     WorkspaceOption,
-    messages,
     open_workspace,
     person,
     print_json,
+    progress_bar,
     say,
     warn,
 )
@@ -58,8 +57,7 @@ def import_decathlon(
 def _import(workspace: Workspace, data_set: DataSet, chosen: list[tuple[Pair, Role]], by: str) -> list[Imported]:
     from MedSeqFTLib.imaging.decathlon import import_cases
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
+    with progress_bar() as progress:
         cases = import_cases(workspace, data_set.task, chosen, by)
         return list(progress.track(cases, total=len(chosen), description=data_set.task.name))
 

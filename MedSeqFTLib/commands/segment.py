@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from MedSeqFTLib.commands.console import (
     HERE,
     JsonOption,
     WorkspaceOption,
-    messages,
     open_workspace,
     print_json,
     print_table,
+    progress_bar,
     say,
 )
 
@@ -45,8 +44,7 @@ def segment(
 
     reading: Reading = "single-model" if single_model else "per-task"
     version_for(opened, task, version, reading)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+    with progress_bar() as bar:
         line = bar.add_task("segmenting", total=None)
         record = segment_volume(
             opened,

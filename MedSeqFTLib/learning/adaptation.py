@@ -24,7 +24,7 @@ from MedSeqFTLib.learning.publishing import (
     software,
 )
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.selection import select_buffer
+from MedSeqFTLib.learning.selection import PretextScorer, select_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings, PretrainSettings
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel, stage_a, stage_b
 from MedSeqFTLib.models.compute import Compute
@@ -183,16 +183,16 @@ class Adaptation:
             kept = read_json(path, SelectionFile)
             if kept.identity == identity:
                 return kept.selection
-        selection = select_buffer(
-            {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)},
-            load_backbone(self.workspace, context.foundation),
-            load_pretext_head(self.workspace, context.foundation),
-            context.settings,
-            context.seed,
-            context.plan.patch,
-            context.compute,
-            self.reporter,
+        scorer = PretextScorer(
+            backbone=load_backbone(self.workspace, context.foundation),
+            head=load_pretext_head(self.workspace, context.foundation),
+            settings=context.settings,
+            seed=context.seed,
+            patch=context.plan.patch,
+            compute=context.compute,
         )
+        cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
+        selection = select_buffer(cases, scorer, self.reporter)
         write_json(path, SelectionFile(identity=identity, selection=selection))
         return selection
 

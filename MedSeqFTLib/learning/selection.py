@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,21 +31,42 @@ def buffer_size(cases: int, settings: AdaptSettings) -> int:
     return min(cases, max(settings.buffer_minimum, math.ceil(settings.buffer_share * cases)))
 
 
-def select_buffer(
-    cases: Mapping[str, PreparedCase],
-    backbone: ResidualUNet,
-    head: PretextHead,
-    settings: AdaptSettings,
-    seed: int,
-    patch: Index3,
-    compute: Compute,
-    reporter: Reporter,
-) -> Selection:
+@dataclass(frozen=True)
+class PretextScorer:
+    """M_0 with its pretext head, and everything else that a score depends on. `patch`: voxels, z, y, x."""
+
+    backbone: ResidualUNet
+    head: PretextHead
+    settings: AdaptSettings
+    seed: int
+    patch: Index3
+    compute: Compute
+
+    def losses(self, case: PreparedCase, passes: range) -> list[float]:
+        """The pretext loss of some passes over a case.
+
+        Common random numbers: pass i uses the same relative crop position and the same mask for every case, so that
+        cases are compared, not draws. No pass depends on another case or on the order of cases.
+        """
+        crops = [torch.from_numpy(case.image_crop(self._start(case, i), self.patch))[None] for i in passes]
+        settings = self.settings
+        masks = [block_mask(self.patch, settings.mask_block, settings.mask_ratio, (self.seed, i)) for i in passes]
+        image, hidden = (torch.stack(parts).to(self.compute.device) for parts in (crops, masks))
+        with torch.inference_mode(), self.compute.autocast():
+            loss = reconstruction_loss(self.backbone, self.head, image, hidden)
+        return [float(value) for value in loss]
+
+    def _start(self, case: PreparedCase, index: int) -> Index3:
+        return random_start(case.shape, self.patch, np.random.default_rng([self.seed, index, 1]).random(3))
+
+
+def select_buffer(cases: Mapping[str, PreparedCase], scorer: PretextScorer, reporter: Reporter) -> Selection:
     """Choose the buffer of a task; with "mds" every case gets a score."""
+    settings, seed = scorer.settings, scorer.seed
     size = {"none": 0, "all": len(cases)}.get(settings.selection, buffer_size(len(cases), settings))
     losses: Mapping[str, Sequence[float]] = {}
     if settings.selection == "mds":
-        losses = pretext_losses(cases, backbone, head, settings, seed, patch, compute, reporter)
+        losses = pretext_losses(cases, scorer, reporter)
         order = sorted(cases, key=lambda name: float(np.mean(losses[name])))
     else:
         order = [list(cases)[i] for i in np.random.default_rng(seed).permutation(len(cases))]
@@ -55,59 +77,28 @@ def select_buffer(
         passes=settings.selection_passes if losses else 0,
         mask_ratio=settings.mask_ratio,
         mask_block=settings.mask_block,
-        patch=patch,
+        patch=scorer.patch,
         seed=seed,
         scores=tuple(_score(name, losses.get(name, ()), name in kept) for name in order),
     )
 
 
 def pretext_losses(
-    cases: Mapping[str, PreparedCase],
-    backbone: ResidualUNet,
-    head: PretextHead,
-    settings: AdaptSettings,
-    seed: int,
-    patch: Index3,
-    compute: Compute,
-    reporter: Reporter,
+    cases: Mapping[str, PreparedCase], scorer: PretextScorer, reporter: Reporter
 ) -> dict[str, list[float]]:
-    """The pretext loss of every pass over every case.
-
-    Common random numbers: pass i uses the same relative crop position and the same mask for every case, so that cases
-    are compared, not draws. No pass depends on another case or on the order of cases.
-    """
-    backbone, head = frozen(backbone, compute.device), frozen(head, compute.device)
-    passes = settings.selection_passes
+    """The pretext loss of every pass over every case."""
+    for module in (scorer.backbone, scorer.head):
+        frozen(module, scorer.compute.device)
+    passes = scorer.settings.selection_passes
     reporter.stage("MDS selection", len(cases) * passes)
     losses: dict[str, list[float]] = {}
     for number, (name, case) in enumerate(cases.items()):
         losses[name] = []
         for first in range(0, passes, PASSES_AT_ONCE):
-            indices = range(first, min(first + PASSES_AT_ONCE, passes))
-            losses[name] += _losses_of(case, indices, backbone, head, settings, seed, patch, compute)
-            reporter.step(number * passes + indices.stop)
+            some = range(first, min(first + PASSES_AT_ONCE, passes))
+            losses[name] += scorer.losses(case, some)
+            reporter.step(number * passes + some.stop)
     return losses
-
-
-def _losses_of(
-    case: PreparedCase,
-    passes: range,
-    backbone: ResidualUNet,
-    head: PretextHead,
-    settings: AdaptSettings,
-    seed: int,
-    patch: Index3,
-    compute: Compute,
-) -> list[float]:
-    crops = torch.stack([torch.from_numpy(case.image_crop(_start(case, patch, seed, i), patch))[None] for i in passes])
-    masks = torch.stack([block_mask(patch, settings.mask_block, settings.mask_ratio, (seed, i)) for i in passes])
-    with torch.inference_mode(), compute.autocast():
-        loss = reconstruction_loss(backbone, head, crops.to(compute.device), masks.to(compute.device))
-    return [float(value) for value in loss]
-
-
-def _start(case: PreparedCase, patch: Index3, seed: int, index: int) -> Index3:
-    return random_start(case.shape, patch, np.random.default_rng([seed, index, 1]).random(3))
 
 
 def _score(case: str, losses: Sequence[float], kept: bool) -> SelectionScore:

@@ -18,7 +18,7 @@ from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.learning.retention import feature_distance, segmentation_loss, with_unknown_as_background
-from MedSeqFTLib.learning.selection import buffer_size, pretext_losses, select_buffer
+from MedSeqFTLib.learning.selection import PretextScorer, buffer_size, pretext_losses, select_buffer
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.compute import Compute
@@ -190,10 +190,19 @@ def prepared_cases(folder: Path, noise: tuple[float, ...]) -> dict[str, Prepared
     return cases
 
 
+def scorer(**changes: object) -> PretextScorer:
+    return PretextScorer(
+        backbone=build_backbone(SMALL, 0),
+        head=build_pretext_head(SMALL.features, 0),
+        settings=AdaptSettings.model_validate({**TINY, **changes}),
+        seed=7,
+        patch=(16, 16, 16),
+        compute=CPU,
+    )
+
+
 def choose(cases: Mapping[str, PreparedCase], folder: Path, **changes: object):  # type: ignore[no-untyped-def]
-    settings = AdaptSettings.model_validate({**TINY, **changes})
-    models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
-    return select_buffer(cases, *models, settings, 7, (16, 16, 16), CPU, Notes(folder))
+    return select_buffer(cases, scorer(**changes), Notes(folder))
 
 
 def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
@@ -208,10 +217,8 @@ def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
 
 def test_a_score_depends_on_no_other_case(tmp_path: Path) -> None:
     cases = prepared_cases(tmp_path, (900, 100, 1500))
-    settings = AdaptSettings.model_validate(TINY)
-    models = build_backbone(SMALL, 0), build_pretext_head(SMALL.features, 0)
-    every = pretext_losses(cases, *models, settings, 7, (16, 16, 16), CPU, Notes(tmp_path))
-    alone = pretext_losses({"case2": cases["case2"]}, *models, settings, 7, (16, 16, 16), CPU, Notes(tmp_path))
+    every = pretext_losses(cases, scorer(), Notes(tmp_path))
+    alone = pretext_losses({"case2": cases["case2"]}, scorer(), Notes(tmp_path))
     assert every["case2"] == alone["case2"]
 
 
