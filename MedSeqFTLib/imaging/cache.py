@@ -120,7 +120,7 @@ def write_prepared(folder: Path, prepared: Prepared) -> None:
 def _store(path: Path, array: NDArray[Any]) -> None:
     blocks = tuple(min(BLOCK, side) for side in array.shape)
     chunks = tuple(min(4 * BLOCK, side) for side in array.shape)
-    parameters = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.BITSHUFFLE]}
+    parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 9, "filters": [blosc2.Filter.SHUFFLE]}
     blosc2.asarray(
         np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=parameters
     )

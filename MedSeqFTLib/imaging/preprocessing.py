@@ -27,7 +27,10 @@ def to_levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[n
 
 def network_values(levels: NDArray[np.int16]) -> NDArray[np.float32]:
     """Levels 0..4095 as network input in -1..1."""
-    return levels.astype(np.float32) * np.float32(2 / TOP_LEVEL) + np.float32(LOWEST)
+    values = levels.astype(np.float32)
+    values *= np.float32(2 / TOP_LEVEL)  # in place: this runs for every crop
+    values += np.float32(LOWEST)
+    return values
 
 
 def prepare_image(image: sitk.Image, intensity: Intensity, spacing: Vector3) -> NDArray[np.int16]:
