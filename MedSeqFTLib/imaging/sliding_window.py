@@ -19,6 +19,8 @@ from torch.nn import functional
 
 from MedSeqFTLib.imaging.cache import Index3
 
+PLANES_AT_ONCE = 8  # decided together: enough to be fast, few enough to need no memory
+
 #: [1, 1, z, y, x] network input of one patch -> [1, classes, z, y, x] class scores.
 Predictor = Callable[[Tensor], Tensor]
 
@@ -126,9 +128,9 @@ class _Decider:
 
     def _decide_directly(self, scores: Tensor) -> None:
         """The weights are positive and the same for all classes, so they do not change which class is largest."""
-        for plane in scores.unbind(1):
-            self.classes[self._written] = _largest(plane)
-            self._written += 1
+        for planes in scores.split(PLANES_AT_ONCE, dim=1):
+            self.classes[self._written : self._written + planes.shape[1]] = _largest(planes)
+            self._written += planes.shape[1]
 
     def _decide_interpolated(self, scores: Tensor, total: Tensor) -> None:
         finished = min(self._seen, self._depth)  # planes of the unpadded image seen so far
@@ -155,5 +157,6 @@ class _Decider:
         return scores[:, index] / total[index]
 
 
-def _largest(plane: Tensor) -> NDArray[np.uint8]:
-    return plane.argmax(0).to(torch.uint8).cpu().numpy()
+def _largest(scores: Tensor) -> NDArray[np.uint8]:
+    """The class with the largest score. On a CPU `max` is several times faster than `argmax` along the first axis."""
+    return scores.max(0).indices.to(torch.uint8).cpu().numpy()
