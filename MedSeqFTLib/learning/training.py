@@ -19,6 +19,7 @@ from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.files import atomic_path
 
 MAXIMAL_GRADIENT_NORM = 5.0
+WARM_UP = 0.1  # share of the steps
 #: Losses of one step by name; their sum is minimised. A function of the step alone, apart from the weights.
 Losses = Callable[[int], Mapping[str, Tensor]]
 
@@ -57,9 +58,7 @@ class Training:
         self._checkpoint_path = reporter.folder / "checkpoints" / f"{name.replace(' ', '-')}.pt"
         self._parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.1
-        )
+        self._schedule = _one_cycle(self._optimizer, learning_rate, steps)
         # bfloat16 has the range of float32 and needs no scaling; the scaler is here for float16
         self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16)
 
@@ -132,6 +131,16 @@ class Training:
         self._scaler.load_state_dict(state["scaler"])
         restore_random_states(state["random"])
         return int(state["step"])
+
+
+def _one_cycle(
+    optimizer: torch.optim.Optimizer, learning_rate: float, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Up for a tenth of the steps, then down. torch's schedule needs two steps for the way up and one for the way down."""
+    total = max(steps, 3)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=total, pct_start=max(WARM_UP, 2 / total)
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -61,7 +61,9 @@ class Notes:
     def check_cancel(self) -> None: ...
 
 
-def training(reporter: Notes, net: nn.Module, checkpoint_seconds: float = 0.0, identity: str = "same") -> Training:
+def training(
+    reporter: Notes, net: nn.Module, checkpoint_seconds: float = 0.0, identity: str = "same", steps: int = 12
+) -> Training:
     def losses(step: int) -> dict[str, Tensor]:
         torch.manual_seed(step)
         return {"fit": (net(torch.randn(4, 3)) - 1).square().mean(), "noise": torch.rand(()) * 0}
@@ -70,7 +72,7 @@ def training(reporter: Notes, net: nn.Module, checkpoint_seconds: float = 0.0, i
         "a stage",
         {"net": net},
         losses,
-        steps=12,
+        steps=steps,
         learning_rate=0.05,
         weight_decay=0.01,
         compute=CPU,
@@ -97,6 +99,13 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert reporter.first == 5
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(whole.parameters(), linear().parameters(), strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9, 10, 11, 20])
+def test_any_number_of_steps_can_be_trained(tmp_path: Path, steps: int) -> None:
+    reporter = Notes(tmp_path)
+    training(reporter, linear(), checkpoint_seconds=1e9, steps=steps).run()
+    assert reporter.steps == list(range(1, steps + 1))
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
