@@ -136,7 +136,7 @@ class Training:
 def _one_cycle(
     optimizer: torch.optim.Optimizer, learning_rate: float, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up for a tenth of the steps, then down. torch's schedule needs two steps for the way up and one for the way down."""
+    """Up for a tenth of the steps, then down. torch's schedule needs two steps to go up and one to go down."""
     total = max(steps, 3)
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=max(WARM_UP, 2 / total)

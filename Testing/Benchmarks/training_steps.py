@@ -117,14 +117,14 @@ class Monai:
 
 
 class Renamed:
-    """The product's augmentation on the peer's keys. The list is what RandCropByPosNegLabeld gives."""
+    """The product's augmentation on the peer's keys."""
 
     def __init__(self, transform: Compose) -> None:
         self.transform = transform
 
-    def __call__(self, samples: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
-        changed = [self.transform({"image": s["image"], "labels": s["label"]}) for s in samples]
-        return [{"image": c["image"], "label": c["labels"]} for c in changed]
+    def __call__(self, sample: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        changed = self.transform({"image": sample["image"], "labels": sample["label"]})
+        return {"image": changed["image"], "label": changed["labels"]}
 
 
 def main() -> None:
