@@ -3,7 +3,7 @@
 The peer: CacheDataset with the prepared volumes in memory, RandCropByPosNegLabeld, the same augmentation, DataLoader,
 AdamW; float32 and bfloat16. Ours reads from the cache on disk, and reports and writes checkpoints as a job does.
 
-python Testing/Benchmarks/training_steps.py [--steps 20] [--patch 48]
+python Testing/Benchmarks/training_steps.py [--steps 40] [--patch 48]
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Renamed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--patch", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
