@@ -22,7 +22,7 @@ from MedSeqFTLib.jobs.summary import lineage, stage_section
 from MedSeqFTLib.learning.segmenting import segment_volume
 from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup, PretrainSettings, Settings
 from MedSeqFTLib.models.compute import Compute, choose_compute
-from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, Segmentation, Task, TaskScores
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, Segmentation, Task
 from MedSeqFTLib.workspace.segmentations import segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -246,11 +246,8 @@ def _chapter(source: Source, train: int, validation: int, seed: int) -> Chapter:
 
 def _mean(holder: ModelVersion, chapter: Chapter, version: str) -> float | None:
     """Mean Dice of a version on a task's held-out cases, as recorded in `holder`."""
-
-    def wanted(scores: TaskScores) -> bool:
-        return (scores.task, scores.reading, scores.version) == (chapter.task.name, "per-task", version)
-
-    return next((scores.mean_dice for scores in holder.scores if wanted(scores)), None)
+    scores = holder.measured(chapter.task.name, version)
+    return scores.mean_dice if scores else None
 
 
 def _shown(dice: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from MedSeqFTLib.evaluation.averages import per_label_dice
 from MedSeqFTLib.evaluation.report import DiceRow, Outcome, Picture, SelectionRow, StageSection, VersionRow
 from MedSeqFTLib.jobs.job import job_folder
-from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
 LossPoints = list[tuple[int, Mapping[str, float]]]
@@ -105,7 +105,5 @@ def lineage(workspace: Workspace) -> list[VersionRow]:
 
 
 def _own_dice(version: ModelVersion) -> float | None:
-    def own(scores: TaskScores) -> bool:
-        return (scores.task, scores.reading, scores.version) == (version.task, "per-task", version.id)
-
-    return next((scores.mean_dice for scores in version.scores if own(scores)), None)
+    scores = version.measured(version.task, version.id)
+    return scores.mean_dice if scores else None

@@ -46,9 +46,5 @@ def known_scores(
 ) -> TaskScores | None:
     """What was measured before of an immutable version on exactly these cases."""
     wanted = {case.id for case in cases}
-    for holder in workspace.versions():
-        for scores in holder.scores:
-            same_model = (scores.task, scores.reading, scores.version) == (task, reading, version)
-            if same_model and {score.case for score in scores.cases} == wanted:
-                return scores
-    return None
+    recorded = (holder.measured(task, version, reading) for holder in workspace.versions())
+    return next((s for s in recorded if s and {score.case for score in s.cases} == wanted), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from MedSeqFTLib.learning.progress import Reporter
-from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -39,8 +39,5 @@ def verdict(version: ModelVersion, current: str | None) -> tuple[bool, str]:
 
 def _mean(version: ModelVersion, measured: str) -> float | None:
     """Mean Dice of a version on the task's held-out cases, as recorded in `version`."""
-    return next((s.mean_dice for s in version.scores if _serves(s, version, measured)), None)
-
-
-def _serves(scores: TaskScores, version: ModelVersion, measured: str) -> bool:
-    return (scores.task, scores.reading, scores.version) == (version.task, "per-task", measured)
+    scores = version.measured(version.task, measured)
+    return scores.mean_dice if scores else None

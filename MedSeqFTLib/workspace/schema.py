@@ -237,6 +237,11 @@ class ModelVersion(Document):
     files: dict[str, str]  # file name (with /) -> SHA-256
     note: str = ""
 
+    def measured(self, task: str | None, version: str, reading: str = "per-task") -> TaskScores | None:
+        """What is recorded here of a version on a task's held-out cases; None if it was not measured."""
+        wanted = (task, reading, version)
+        return next((s for s in self.scores if (s.task, s.reading, s.version) == wanted), None)
+
 
 class PointerMove(Part):
     """One promotion or rollback."""
