@@ -33,6 +33,9 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
     sys.stderr.write(f"MedSeqFT: needs Python 3.10, 3.11 or 3.12, this is {platform.python_version()}; {advice}\n")
     sys.exit(4)
 
+#: The part whose packages are installed without what they ask for.
+ALONE = "without-dependencies"
+RUNTIME = ("runtime", ALONE)
 #: What pip fetches on a first start (sum of the wheels' sizes).
 DOWNLOAD = {
     "linux": "about 3 GB with torch's CUDA build, 0.4 GB where pip is pointed at its CPU build",
@@ -105,7 +108,7 @@ class Environment:
         self.record_file = self.folder / "medseqft.json"
 
     def requirements(self, part: str) -> Path:
-        """The pinned requirement file of a part, `runtime` or `test`."""
+        """The pinned requirement file of a part: `runtime`, `without-dependencies` or `test`."""
         return self.project / "Resources" / "Requirements" / f"{part}.txt"
 
     def modules(self, part: str) -> list[str]:
@@ -286,8 +289,11 @@ class Installation:
         size = "what is new" if before else DOWNLOAD.get(sys.platform, "about 3 GB")
         say(f"step 2 of 3: installing libraries (download: {size})")
         options = "--no-user --no-input --disable-pip-version-check --progress-bar off --only-binary :all:".split()
-        files = [argument for part in parts for argument in ("-r", str(environment.requirements(part)))]
-        self.logged([str(environment.python), "-I", "-m", "pip", "install", *options, *files], "installing libraries")
+        pip = [str(environment.python), "-I", "-m", "pip", "install", *options]
+        files = [str(environment.requirements(part)) for part in parts if part != ALONE]
+        self.logged([*pip, *(f"--requirement={file}" for file in files)], "installing libraries")
+        # With what these ask for, pip would replace torch.
+        self.logged([*pip, "--no-deps", "-r", str(environment.requirements(ALONE))], "installing libraries")
         say("step 3 of 3: checking that they can be imported")
         code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
         modules = [name for part in parts for name in environment.modules(part)]
@@ -406,7 +412,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that children are ended too
     environment = Environment(Path(__file__).resolve().parent)
     testing = list(arguments[:1]) == ["test"]
-    parts = ("runtime", "test") if testing else ("runtime",)
+    parts = (*RUNTIME, "test") if testing else RUNTIME
     try:
         if (not arguments or arguments[0] in ("-h", "--help")) and not environment.ready(parts):
             print(__doc__)

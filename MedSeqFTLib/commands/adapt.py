@@ -33,7 +33,7 @@ def adapt(
 
     opened = open_workspace(workspace)
     settings = adapt_settings(preset, {"device": device, **_pairs(change or [])})
-    check_adaptable(opened, task)
+    check_adaptable(opened, task, settings)
     job = control.new_job(opened, "adapt", task, settings.model_dump(mode="json"), seed)
     folder = control.start_job(opened, job)
     if wait:

@@ -11,7 +11,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from MedSeqFTLib.commands import adapt, case, demo, doctor, export, import_decathlon, init, jobs, models, segment, task
+from MedSeqFTLib.commands import (
+    adapt,
+    case,
+    demo,
+    doctor,
+    export,
+    import_decathlon,
+    init,
+    jobs,
+    models,
+    pretrain,
+    segment,
+    task,
+)
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError
 
@@ -76,6 +89,7 @@ app.add_typer(case.app, name="case")
 app.add_typer(models.app, name="models")
 app.command("adapt")(adapt.adapt)
 app.add_typer(jobs.app, name="jobs")
+app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
 app.command("import-decathlon")(import_decathlon.import_decathlon)

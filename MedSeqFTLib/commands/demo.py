@@ -12,9 +12,7 @@ from MedSeqFTLib.commands.console import messages, print_table, say
 from MedSeqFTLib.errors import InputError
 
 if TYPE_CHECKING:
-    from MedSeqFTLib.commands.walkthrough import Source
-
-_UNLABELLED = 6  # scans of each kind for the pre-training
+    from MedSeqFTLib.imaging.decathlon import DataSet
 
 
 def demo(
@@ -40,8 +38,8 @@ def demo(
     from MedSeqFTLib.commands.walkthrough import Walkthrough
 
     given = [*(data or []), *(more or [])]
-    sources = _given(given) if given else _semi_synthetic(base / "data", train + validation, seed)
-    walk = Walkthrough(base, sources, train, validation, effort, seed)
+    data_sets = _given(given) if given else _semi_synthetic(base / "data", train + validation, seed)
+    walk = Walkthrough(base, data_sets, train, validation, effort, seed, semi_synthetic=not given)
     report = walk.run()
     print_table(("Task", "Dice before", "Dice after", "At the end"), walk.summary(), "")
     say(f"Workspace: {walk.workspace.folder}")
@@ -56,24 +54,20 @@ def _new_folder(folder: Path | None) -> Path:
     return base
 
 
-def _given(folders: list[Path]) -> list[Source]:
-    from MedSeqFTLib.commands.walkthrough import Source
+def _given(folders: list[Path]) -> list[DataSet]:
     from MedSeqFTLib.imaging.decathlon import read_data_set
 
-    return [Source(read_data_set(folder)) for folder in folders]
+    return [read_data_set(folder) for folder in folders]
 
 
-def _semi_synthetic(folder: Path, cases: int, seed: int) -> list[Source]:
+def _semi_synthetic(folder: Path, cases: int, seed: int) -> list[DataSet]:
     from typing import get_args
 
-    from MedSeqFTLib.commands.walkthrough import Source
     from MedSeqFTLib.imaging.cohort import Kind, make_cohort
     from MedSeqFTLib.imaging.decathlon import read_data_set
 
-    sources = []
+    data_sets = []
     for kind in get_args(Kind):
         with messages.status(f"Making semi-synthetic scans: {kind}"):
-            made = make_cohort(folder / kind, kind, cases, seed, _UNLABELLED)
-        unlabelled = sorted((made / "imagesUnlabelled").iterdir())
-        sources.append(Source(read_data_set(made), tuple(unlabelled)))
-    return sources
+            data_sets.append(read_data_set(make_cohort(folder / kind, kind, cases, seed)))
+    return data_sets

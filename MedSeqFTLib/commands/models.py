@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from MedSeqFTLib.commands import foundation
 from MedSeqFTLib.commands.console import (
     HERE,
     ByOption,
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from MedSeqFTLib.workspace.schema import ModelVersion, Pointers
     from MedSeqFTLib.workspace.workspace import Workspace
 
-app = typer.Typer(help="Model versions: lineage, promotion, rollback.")
+app = typer.Typer(help="Model versions: lineage, promotion, rollback; foundation models to begin with.")
+app.command("foundation")(foundation.list_foundation)
+app.command("show-foundation")(foundation.show_foundation)
+app.command("import-foundation")(foundation.import_foundation)
+app.command("export-foundation")(foundation.export_foundation)
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version, such as M3.")]
 
 

@@ -17,17 +17,16 @@ from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.imaging.volumes import read_volume
 from MedSeqFTLib.jobs import control
-from MedSeqFTLib.jobs.job import JobKind
 from MedSeqFTLib.jobs.summary import lineage, stage_section
 from MedSeqFTLib.learning.segmenting import segment_volume
-from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup, PretrainSettings, Settings
+from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.models.compute import Compute, choose_compute
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, Segmentation, Task
 from MedSeqFTLib.workspace.segmentations import segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
 DRAWN_BY_HAND = 2  # cases that a task begins with
-PRETRAIN_STEPS, FIRST_STEPS, SECOND_STEPS = 100, (60, 20), (120, 60)  # stage A, stage B
+FIRST_STEPS, SECOND_STEPS = (60, 20), (120, 60)  # stage A, stage B
 PATCH_SIDE = 32  # voxels: small, for a result in minutes on two cores
 READER = "demo (the reference stands in for the reader's correction)"
 CAUTION = (
@@ -38,18 +37,6 @@ SEMI_SYNTHETIC = (
     "The scans are semi-synthetic: one average brain (the MNI152 template that comes with nilearn), deformed, and "
     "scanned by a simulation. They are no clinical evidence."
 )
-FOUNDATION = (
-    "The foundation model is a small network, pre-trained here by masked reconstruction on {images} {kind} images for "
-    "{steps} steps: a stand-in for a real one."
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set and, if it brings any, unlabelled images for the pre-training."""
-
-    data: DataSet
-    unlabelled: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -59,7 +46,6 @@ class Chapter:
     task: Task
     train: Sequence[Pair]
     held_out: Sequence[Pair]
-    unlabelled: Sequence[Path]
     before: Segmentation | None = None
     after: Segmentation | None = None
     versions: list[ModelVersion] = field(default_factory=list)
@@ -70,13 +56,20 @@ class Walkthrough:
     """Two or more tasks, one after the other: segment, correct, accept, adapt, segment again, export, report."""
 
     def __init__(
-        self, folder: Path, sources: Sequence[Source], train: int, validation: int, effort: float, seed: int
+        self,
+        folder: Path,
+        data_sets: Sequence[DataSet],
+        train: int,
+        validation: int,
+        effort: float,
+        seed: int,
+        semi_synthetic: bool,
     ) -> None:
         self._folder = folder
         self._effort = effort
         self._seed = seed
-        self._semi_synthetic = any(source.unlabelled for source in sources)
-        self._chapters = [_chapter(source, train, validation, seed) for source in sources]
+        self._semi_synthetic = semi_synthetic
+        self._chapters = [_chapter(data_set, train, validation, seed) for data_set in data_sets]
         self._compute: Compute = choose_compute()
         self.workspace = Workspace.create(folder / "workspace")
 
@@ -84,8 +77,6 @@ class Walkthrough:
         """Everything; returns the report's path. Raises JobError if an adaptation does not end well."""
         for chapter in self._chapters:
             self.workspace.add_task(chapter.task)
-        self._heading("Foundation model: " + self._foundation_text())
-        self._work("pretrain", None, self._pretraining())
         for chapter in self._chapters:
             self._live(chapter)
         files = self._export()
@@ -134,24 +125,14 @@ class Walkthrough:
         settings = AdaptSettings(
             patch_side=PATCH_SIDE, stage_a_steps=stage_a, stage_b_steps=stage_b, selection_passes=8
         )
-        version = self._work("adapt", chapter.task.name, settings)
-        chapter.versions.append(self.workspace.version(version))
-
-    def _pretraining(self) -> PretrainSettings:
-        groups = tuple(
-            ImageGroup(images=tuple(map(str, chapter.unlabelled)), intensity=chapter.task.intensity)
-            for chapter in self._chapters
+        job = control.new_job(
+            self.workspace, "adapt", chapter.task.name, settings.model_dump(mode="json"), self._seed
         )
-        return PretrainSettings(groups=groups, patch_side=PATCH_SIDE, steps=self._scaled(PRETRAIN_STEPS))
-
-    def _work(self, kind: JobKind, task: str | None, settings: Settings) -> str:
-        """Run a job in the background and show its progress. Returns the version it made."""
-        job = control.new_job(self.workspace, kind, task, settings.model_dump(mode="json"), self._seed)
         folder = control.start_job(self.workspace, job)
         wait_for(folder)
         version = folder.progress().version
         assert version is not None
-        return version
+        chapter.versions.append(self.workspace.version(version))
 
     def _scaled(self, steps: int) -> int:
         return max(2, round(self._effort * steps))
@@ -190,8 +171,11 @@ class Walkthrough:
     def _report(self, files: list[tuple[str, str]]) -> Report:
         sections = [section for chapter in self._chapters for section in self._sections(chapter)]
         tasks = ", then ".join(chapter.task.name for chapter in self._chapters)
-        notes = [*([SEMI_SYNTHETIC] if self._semi_synthetic else []), CAUTION, self._foundation_text()]
         last = self._chapters[-1].versions[-1]
+        foundation = self.workspace.foundation_of(last)
+        assert foundation is not None
+        beginning = f"The chain begins with {foundation.id}. {foundation.note}"
+        notes = [*([SEMI_SYNTHETIC] if self._semi_synthetic else []), CAUTION, beginning]
         facts = [
             ("Tasks", tasks),
             ("Computed on", str(last.settings.get("computed on"))),
@@ -231,17 +215,11 @@ class Walkthrough:
         caption = f"{pair.case_id}, held out: before and after the last adaptation, and the reference."
         return case_picture(image, [*rows, ("reference", reference)], chapter.task.labels, caption)
 
-    def _foundation_text(self) -> str:
-        images = sum(len(chapter.unlabelled) for chapter in self._chapters)
-        kind = "unlabelled" if self._semi_synthetic else "training (without their labels)"
-        return FOUNDATION.format(images=images, kind=kind, steps=self._scaled(PRETRAIN_STEPS))
 
-
-def _chapter(source: Source, train: int, validation: int, seed: int) -> Chapter:
-    chosen = split(source.data.pairs, train, validation, seed)
+def _chapter(data_set: DataSet, train: int, validation: int, seed: int) -> Chapter:
+    chosen = split(data_set.pairs, train, validation, seed)
     by_role = {role: [pair for pair, its_role in chosen if its_role is role] for role in Role}
-    unlabelled = source.unlabelled or [pair.image for pair in by_role[Role.TRAIN]]
-    return Chapter(source.data.task, by_role[Role.TRAIN], by_role[Role.VALIDATION], unlabelled)
+    return Chapter(data_set.task, by_role[Role.TRAIN], by_role[Role.VALIDATION])
 
 
 def _mean(holder: ModelVersion, chapter: Chapter, version: str) -> float | None:

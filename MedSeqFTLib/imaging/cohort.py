@@ -67,31 +67,26 @@ RECIPES: dict[Kind, Recipe] = {
 }
 
 
-def make_cohort(
-    folder: Path, kind: Kind, cases: int, seed: int, unlabelled: int = 0, progress: Progress | None = None
-) -> Path:
-    """Write `cases` labelled and `unlabelled` further scans in Decathlon layout and return the folder.
+def make_cohort(folder: Path, kind: Kind, cases: int, seed: int, progress: Progress | None = None) -> Path:
+    """Write `cases` scans in Decathlon layout and return the folder.
 
-    Files are imagesTr/NAME.nii.gz (int16), labelsTr/NAME.nii.gz (uint8), imagesUnlabelled/NAME.nii.gz and, last of all,
-    dataset.json. The same seed gives the same voxels, and case n does not depend on how many cases are asked for.
+    Files are imagesTr/NAME.nii.gz (int16), labelsTr/NAME.nii.gz (uint8) and, last of all, dataset.json. The same seed gives the same voxels, and case n does not depend on how many cases are asked for.
     `progress` is called with (scans written, scans in all).
 
     Raises InputError for an unknown kind, a count or seed below zero, no case at all, a folder that is not empty, or a
     missing nilearn; StorageError when a file cannot be written.
     """
     folder = Path(folder)
-    _check_request(folder, kind, cases, seed, unlabelled)
+    _check_request(folder, kind, cases, seed)
     anatomy = load_anatomy()
-    names = [(f"{kind}_{number:03d}", True) for number in range(1, cases + 1)]
-    names += [(f"{kind}_unlabelled_{number:03d}", False) for number in range(1, unlabelled + 1)]
+    names = [f"{kind}_{number:03d}" for number in range(1, cases + 1)]
     try:
-        for part in ("imagesTr", "labelsTr") + ("imagesUnlabelled",) * bool(unlabelled):
+        for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        for done, (name, labelled) in enumerate(names, start=1):
-            number = done if labelled else done - cases
-            _write_case(folder, name, labelled, make_case(anatomy, kind, (seed, int(labelled), number)))
+        for number, name in enumerate(names, start=1):
+            _write_case(folder, name, make_case(anatomy, kind, (seed, 1, number)))
             if progress:
-                progress(done, len(names))
+                progress(number, len(names))
         (folder / "dataset.json").write_text(_dataset(kind, names, seed), encoding="utf-8", newline="\n")
     except (OSError, RuntimeError) as error:  # SimpleITK reports a failed write as a RuntimeError
         raise StorageError(f"{folder}: the cohort could not be written ({_first_line(error)}).") from error
@@ -130,18 +125,13 @@ def _place(voxels: NDArray[np.generic], grid: Grid, middle: NDArray[np.float64],
     return sitk.DICOMOrient(image, orientation)
 
 
-def _write_case(folder: Path, name: str, labelled: bool, case: tuple[sitk.Image, sitk.Image]) -> None:
-    image, labels = case
-    file = f"{name}.nii.gz"
-    sitk.WriteImage(image, str(folder / ("imagesTr" if labelled else "imagesUnlabelled") / file), True)
-    if labelled:
-        sitk.WriteImage(labels, str(folder / "labelsTr" / file), True)
+def _write_case(folder: Path, name: str, case: tuple[sitk.Image, sitk.Image]) -> None:
+    for part, image in zip(("imagesTr", "labelsTr"), case, strict=True):
+        sitk.WriteImage(image, str(folder / part / f"{name}.nii.gz"), True)
 
 
-def _dataset(kind: Kind, names: list[tuple[str, bool]], seed: int) -> str:
+def _dataset(kind: Kind, names: list[str], seed: int) -> str:
     recipe = RECIPES[kind]
-    training = [name for name, labelled in names if labelled]
-    unlabelled = [name for name, labelled in names if not labelled]
     document = {
         "name": kind,
         "description": f"{recipe.description} (semi-synthetic)",
@@ -152,22 +142,21 @@ def _dataset(kind: Kind, names: list[tuple[str, bool]], seed: int) -> str:
         "tensorImageSize": "3D",
         "modality": {"0": "MRI"},
         "labels": {str(value): name for value, name in enumerate(("background", *recipe.labels))},
-        "numTraining": len(training),
+        "numTraining": len(names),
         "numTest": 0,
-        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in training],
+        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names],
         "test": [],
-        "unlabelled": [f"./imagesUnlabelled/{name}.nii.gz" for name in unlabelled],
     }
     return json.dumps(document, indent=1) + "\n"
 
 
-def _check_request(folder: Path, kind: str, cases: int, seed: int, unlabelled: int) -> None:
+def _check_request(folder: Path, kind: str, cases: int, seed: int) -> None:
     if kind not in RECIPES:
         raise InputError(f"Unknown kind of cohort {kind!r}: choose one of {', '.join(RECIPES)}.")
-    for what, value in (("cases", cases), ("unlabelled", unlabelled), ("seed", seed)):
+    for what, value in (("cases", cases), ("seed", seed)):
         if value < 0:
             raise InputError(f"{what} is {value}: it must be 0 or more.")
-    if cases + unlabelled == 0:
+    if cases == 0:
         raise InputError("A cohort needs at least one scan: ask for 1 or more cases.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not an empty folder: name a new one.")

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from MedSeqFTLib.imaging.geometry import resample_to_spacing, to_canonical
-from MedSeqFTLib.workspace.schema import Intensity, Label, Vector3, Window
+from MedSeqFTLib.workspace.schema import Intensity, Label, Vector3, Window, ZScore
 
 TOP_LEVEL = 4095
 LOWEST = -1.0  # network value outside the volume: what the lowest intensity becomes
@@ -46,7 +46,11 @@ def prepare_image(image: sitk.Image, intensity: Intensity, spacing: Vector3) -> 
 def _limits(image: sitk.Image, intensity: Intensity) -> tuple[float, float]:
     if isinstance(intensity, Window):
         return intensity.low, intensity.high
-    low, high = np.percentile(sitk.GetArrayViewFromImage(image), (intensity.low, intensity.high))
+    values = sitk.GetArrayViewFromImage(image)
+    if isinstance(intensity, ZScore):
+        mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        return mean + intensity.low * deviation, mean + intensity.high * deviation
+    low, high = np.percentile(values, (intensity.low, intensity.high))
     return float(low), float(high)
 
 

@@ -78,12 +78,14 @@ def _selection_text(version: ModelVersion) -> str:
     chosen = version.selection
     if chosen is None:
         return ""
-    if chosen.method != "mds":
+    if chosen.pretext is None:
         return f"Selection: {chosen.method}, {chosen.size} cases."
+    values = chosen.pretext.model_dump(exclude={"kind", "crop"})
+    how = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+    head = "a substitute for its missing pretext head" if chosen.method == "mds-substitute" else "its pretext head"
     return (
-        f"MDS keeps the {chosen.size} cases with the lowest mean pretext loss of the foundation model over "
-        f"{chosen.passes} passes (mask ratio {chosen.mask_ratio:g}, blocks of {chosen.mask_block} voxels, "
-        f"seed {chosen.seed})."
+        f"MDS keeps the {chosen.size} cases with the lowest mean loss of the foundation model with {head} over "
+        f"{chosen.passes} passes ({chosen.pretext.kind}: {how}; seed {chosen.seed})."
     )
 
 

@@ -7,25 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
+from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData, make_plan
+from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, scorer_for, starter
 from MedSeqFTLib.learning.measuring import CANDIDATE, STAGE, measure_all
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.pretraining import STAGE as FOUNDATION_STAGE
-from MedSeqFTLib.learning.pretraining import pretrain
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.promotion import promote_if_no_worse
 from MedSeqFTLib.learning.publishing import (
     next_version,
-    publish_foundation,
     published_by,
     recorded,
     save_modules,
     software,
 )
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.selection import PretextScorer, select_buffer
-from MedSeqFTLib.learning.settings import AdaptSettings, PretrainSettings
+from MedSeqFTLib.learning.selection import select_buffer
+from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel, stage_a, stage_b
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.weights import (
@@ -33,8 +32,6 @@ from MedSeqFTLib.models.weights import (
     TASK_BACKBONE,
     chain_head,
     file_hashes,
-    load_backbone,
-    load_pretext_head,
     task_head,
 )
 from MedSeqFTLib.workspace.files import read_json, write_json
@@ -44,7 +41,6 @@ from MedSeqFTLib.workspace.schema import (
     ModelVersion,
     Role,
     Selection,
-    Task,
     TaskPlan,
     TaskScores,
 )
@@ -84,8 +80,8 @@ class Adaptation:
 
     def run(self) -> ModelVersion:
         """Everything up to the published version."""
-        check_adaptable(self.workspace, self.task_name)
         settings = AdaptSettings.model_validate(self.job.settings)
+        check_adaptable(self.workspace, self.task_name, settings)
         self._announce(settings)
         compute = settle_compute(settings, self.reporter)
         context = self._context(settings, compute)
@@ -108,8 +104,13 @@ class Adaptation:
         self.reporter.plan(
             [
                 ("prepare", 0.3 * cases),
-                *([] if chain else [(FOUNDATION_STAGE, settings.pretrain_steps)]),
-                ("MDS selection", 0.2 * cases * settings.selection_passes if settings.selection == "mds" else 0),
+                *(
+                    [(FOUNDATION_STAGE, settings.pretrain_steps)]
+                    if chain is None and settings.foundation == "new"
+                    else []
+                ),
+                *([(SUBSTITUTE_STAGE, settings.pretrain_steps)] if settings.selection == "mds-substitute" else []),
+                *([("MDS selection", 0.2 * cases * settings.selection_passes)] if "mds" in settings.selection else []),
                 ("stage A", 1.7 * settings.stage_a_steps),
                 ("stage B", (3.0 if earlier else 1.7) * settings.stage_b_steps),
                 (STAGE, 2.0 * held_out),
@@ -120,9 +121,13 @@ class Adaptation:
         task = self.workspace.task(self.task_name)
         train = self.workspace.cases(task.name, Role.TRAIN)
         chain = self.workspace.chain_version()
-        plan = make_plan(self.workspace, task, train, chain, settings)
+        if chain is None and settings.foundation == "starter":
+            chain = starter(self.workspace, self.reporter)
+        plan = make_plan(self.workspace, task, train, chain, self.workspace.foundation_of(chain), settings)
         prepared = self._prepare(train, plan)
-        parent = chain or self._new_foundation(task, plan, prepared, settings, compute)
+        parent = chain or new_foundation(
+            self.workspace, self.job, task.name, plan, prepared, settings, compute, self.reporter
+        )
         return Context(
             workspace=self.workspace,
             reporter=self.reporter,
@@ -132,7 +137,7 @@ class Adaptation:
             task=task.name,
             plan=plan,
             parent=parent,
-            foundation=self._foundation_of(parent),
+            foundation=self.workspace.foundation_of(parent) or parent,
             train=train,
             prepared=prepared,
         )
@@ -148,34 +153,6 @@ class Adaptation:
 
         return PreparedData(self.workspace, one_more).cases(train, plan)
 
-    def _new_foundation(
-        self, task: Task, plan: TaskPlan, prepared: Sequence[PreparedCase], settings: AdaptSettings, compute: Compute
-    ) -> ModelVersion:
-        """Without a foundation model the chain begins with one made from this task's own images, said openly."""
-        shared = {name: getattr(settings, name) for name in PretrainSettings.model_fields if hasattr(settings, name)}
-        pretraining = PretrainSettings(**shared, steps=settings.pretrain_steps)
-        images = [case.image_sha256 for case in self.workspace.cases(task.name, Role.TRAIN)]
-        self.reporter.message("The workspace has no foundation model yet: a small one is pre-trained first.")
-        backbone, head = pretrain(
-            prepared,
-            pretraining,
-            self.job.seed,
-            plan.patch,
-            compute,
-            self.reporter,
-            cache_key("foundation", pretraining, plan, images, self.job.seed),
-        )
-        note = (
-            f"Small network, pre-trained here by masked reconstruction on the {len(prepared)} training images of "
-            f"{task.name} for {settings.pretrain_steps} steps; a stand-in for a real foundation model."
-        )
-        return publish_foundation(self.workspace, self.job.id, backbone, head, pretraining, note, self.reporter)
-
-    def _foundation_of(self, version: ModelVersion) -> ModelVersion:
-        while version.parent is not None:
-            version = self.workspace.version(version.parent)
-        return version
-
     def _selection(self, context: Context) -> Selection:
         path = self.reporter.folder / "selection.json"
         identity = context.identity("selection", context.foundation.files)
@@ -183,16 +160,8 @@ class Adaptation:
             kept = read_json(path, SelectionFile)
             if kept.identity == identity:
                 return kept.selection
-        scorer = PretextScorer(
-            backbone=load_backbone(self.workspace, context.foundation),
-            head=load_pretext_head(self.workspace, context.foundation),
-            settings=context.settings,
-            seed=context.seed,
-            patch=context.plan.patch,
-            compute=context.compute,
-        )
         cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
-        selection = select_buffer(cases, scorer, self.reporter)
+        selection = select_buffer(cases, scorer_for(context), context.settings, context.seed, self.reporter)
         write_json(path, SelectionFile(identity=identity, selection=selection))
         return selection
 
@@ -212,6 +181,7 @@ class Adaptation:
                 task=context.task,
                 job=self.job.id,
                 network=context.parent.network,
+                lora=context.parent.lora,
                 plans={**context.parent.plans, context.task: context.plan},
                 train_cases=tuple(case.id for case in context.train),
                 validation_cases=tuple(case.id for case in self.workspace.cases(context.task, Role.VALIDATION)),

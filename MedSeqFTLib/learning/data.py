@@ -13,24 +13,63 @@ from MedSeqFTLib.imaging.cache import CaseCache, Index3, Prepared, PreparedCase,
 from MedSeqFTLib.imaging.geometry import Geometry, to_canonical
 from MedSeqFTLib.imaging.preprocessing import median_spacing, prepare_image, prepare_labels
 from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.imaging.synthetic import SYNTHETIC_FORMAT, synthetic_levels
 from MedSeqFTLib.imaging.volumes import read_volume
-from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup, Settings
+from MedSeqFTLib.learning.settings import AdaptSettings, ImageGroup, PretrainSettings, SyntheticGroup
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Case, Intensity, ModelVersion, Network, Task, TaskPlan, Vector3
+from MedSeqFTLib.workspace.schema import (
+    Case,
+    ExpectedInput,
+    Intensity,
+    ModelVersion,
+    Task,
+    TaskPlan,
+    Vector3,
+)
 from MedSeqFTLib.workspace.workspace import Workspace
+
+#: Of a foundation model that declares nothing.
+ANY_INPUT = ExpectedInput(intensity={}, patch=(PretrainSettings().patch_side,) * 3)
 
 
 def make_plan(
-    workspace: Workspace, task: Task, cases: Sequence[Case], parent: ModelVersion | None, settings: AdaptSettings
+    workspace: Workspace,
+    task: Task,
+    cases: Sequence[Case],
+    parent: ModelVersion | None,
+    foundation: ModelVersion | None,
+    settings: AdaptSettings,
 ) -> TaskPlan:
-    """How the task is prepared: as in the parent version if that knows the task, else by the cases' medians."""
+    """How the task is prepared: as in the parent version if that knows the task, else as the foundation model expects.
+
+    What the foundation model leaves open is taken from the task: its intensity rule, its cases' median voxel size.
+    """
     if parent is not None and task.name in parent.plans:
         return parent.plans[task.name]
+    expected = foundation.input if foundation and foundation.input else ANY_INPUT
     grids = [canonical_grid(workspace.image_path(case)) for case in cases]
     spacing = median_spacing([grid.spacing for grid in grids])
+    if settings.spacing == "foundation" and expected.spacing is not None:
+        spacing = expected.spacing
+    intensity = task.intensity
+    if settings.preparation == "foundation":
+        intensity = expected.intensity.get(task.modality, intensity)
+    limit = (settings.patch_side,) * 3 if settings.patch_side else expected.patch
     return TaskPlan(
-        labels=task.labels, intensity=task.intensity, spacing=spacing, patch=fitting_patch(grids, spacing, settings)
+        labels=task.labels,
+        intensity=intensity,
+        spacing=spacing,
+        patch=fitting_patch(grids, spacing, limit, patch_unit(foundation)),
     )
+
+
+def patch_unit(foundation: ModelVersion | None) -> int:
+    """Voxels of which the sides of patches are multiples: the network's stride, and the pretext objective's unit."""
+    if foundation is None:
+        settings = PretrainSettings()
+        return math.lcm(settings.network.stride, settings.pretext.unit)
+    scored = foundation.pretext.unit if foundation.pretext and foundation.pretext.crop is None else 1
+    return math.lcm(foundation.network.stride, scored)
 
 
 def canonical_grid(path: Path) -> Geometry:
@@ -38,15 +77,14 @@ def canonical_grid(path: Path) -> Geometry:
     return Geometry.of(to_canonical(read_volume(path)))
 
 
-def fitting_patch(grids: Sequence[Geometry], spacing: Vector3, settings: Settings) -> Index3:
-    """Patch size (voxels, z, y, x): as set, but no larger than the images' median extent needs, which saves time.
+def fitting_patch(grids: Sequence[Geometry], spacing: Vector3, limit: Index3, unit: int) -> Index3:
+    """Patch size (voxels, z, y, x): at most `limit`, and no larger than the images' median extent needs, to save time.
 
-    Every side stays a multiple of the network's coarsest voxel and of the mask's blocks.
+    Every side is a multiple of `unit`, and at least one.
     """
     extent = np.median([np.multiply(grid.size, grid.spacing) for grid in grids], axis=0) / spacing
-    unit = math.lcm(Network().stride, settings.mask_block)
-    needed = np.maximum(np.ceil(extent / unit).astype(int), 1) * unit
-    x, y, z = (min(settings.patch_side, int(side)) for side in needed)
+    needed = np.ceil(extent[::-1] / unit).astype(int)  # x, y, z -> z, y, x
+    z, y, x = (max(1, min(largest // unit, int(units))) * unit for largest, units in zip(limit, needed, strict=True))
     return (z, y, x)
 
 
@@ -62,8 +100,10 @@ class PreparedData:
         """Labelled cases. Raises WorkspaceError if a stored file is damaged, StorageError if the disk is full."""
         return [self._case(case, plan) for case in cases]
 
-    def images(self, group: ImageGroup) -> list[PreparedCase]:
+    def images(self, group: ImageGroup | SyntheticGroup) -> list[PreparedCase]:
         """Unlabelled images. Raises InputError or GeometryError for one that cannot be used."""
+        if isinstance(group, SyntheticGroup):
+            return [self._synthetic(group, group.seed + number) for number in range(group.count)]
         paths = [Path(path) for path in group.images]
         spacing = group.spacing or median_spacing([canonical_grid(path).spacing for path in paths])
         return [self._image(path, group.intensity, spacing) for path in paths]
@@ -87,6 +127,12 @@ class PreparedData:
     def _image(self, path: Path, intensity: Intensity, spacing: Vector3) -> PreparedCase:
         key = cache_key(sha256_of(path), intensity, spacing)
         prepared = self._cache.get(key, lambda: Prepared(prepare_image(read_volume(path), intensity, spacing)))
+        self._each()
+        return prepared
+
+    def _synthetic(self, group: SyntheticGroup, seed: int) -> PreparedCase:
+        key = cache_key("synthetic", SYNTHETIC_FORMAT, group.modality.value, group.side, seed)
+        prepared = self._cache.get(key, lambda: Prepared(synthetic_levels(group.modality, group.side, seed)))
         self._each()
         return prepared
 

@@ -8,7 +8,8 @@ from functools import partial
 
 from MedSeqFTLib.learning.held_out import Reading, known_scores, measure
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
-from MedSeqFTLib.models.networks import Head, ResidualUNet
+from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.schema import Case, Role, TaskPlan, TaskScores
@@ -16,7 +17,7 @@ from MedSeqFTLib.workspace.schema import Case, Role, TaskPlan, TaskScores
 STAGE = "held-out cases"
 CANDIDATE = "candidate"  # stands for the version's id until that is known
 
-Model = tuple[ResidualUNet, Head]
+Model = tuple[Backbone, Head]
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.workspace.schema import Role
+from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-def check_adaptable(workspace: Workspace, task: str) -> None:
-    """Refuse an adaptation that could learn nothing new.
+def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) -> None:
+    """Refuse an adaptation that could learn nothing new, or could not select its buffer.
 
     Raises:
-        InputError: the task has no training case, or none that its current version has not seen.
+        InputError: the task has no training case, or none that its current version has not seen; or the foundation
+            model lacks the pretext head that the selection needs.
     """
     workspace.task(task)
+    foundation = workspace.foundation_of(workspace.chain_version())
+    if foundation is not None:
+        check_selection(foundation, settings)
     cases = {case.id for case in workspace.cases(task, Role.TRAIN)}
     if not cases:
         raise InputError(f"Task '{task}' has no training case: accept one with 'case add {task} --role train'.")
@@ -21,4 +26,14 @@ def check_adaptable(workspace: Workspace, task: str) -> None:
     if current is not None and cases <= set(current.train_cases):
         raise InputError(
             f"Task '{task}' has no new training case: version {current.id} has learned all {len(cases)} of them."
+        )
+
+
+def check_selection(foundation: ModelVersion, settings: AdaptSettings) -> None:
+    """Refuse MDS with a model that has no pretext head, rather than score with a random one. Raises InputError."""
+    if settings.selection == "mds" and foundation.pretext is None:
+        raise InputError(
+            f"{foundation.id} has no pretext head, so MDS cannot score cases with it. Take --set "
+            "selection=mds-substitute (a masked-reconstruction head, trained briefly on the task's own images with the "
+            "backbone frozen), or selection=random, all or none."
         )

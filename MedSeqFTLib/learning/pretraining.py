@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import Index3, PreparedCase, cache_key
@@ -15,14 +15,17 @@ from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.publishing import publish_foundation, published_by
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.settings import PretrainSettings
+from MedSeqFTLib.learning.settings import ImageGroup, PretrainSettings
 from MedSeqFTLib.learning.training import Training
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import ResidualUNet, build_backbone
-from MedSeqFTLib.models.pretext import PretextHead, block_mask, build_pretext_head, reconstruction_loss
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext import build_pretext
+from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.workspace.workspace import Workspace
 
 STAGE = "foundation"
+Groups = Sequence[Sequence[PreparedCase]]
 
 
 def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
@@ -34,20 +37,27 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     published = published_by(workspace, job.id, "foundation")
     if published:
         return published.id
-    images = [path for group in settings.groups for path in group.images]
+    images = sum(len(group.images) if isinstance(group, ImageGroup) else group.count for group in settings.groups)
     if not images:
         raise InputError("Pre-training needs at least one image.")
-    reporter.plan([("prepare", 0.3 * len(images)), (STAGE, settings.steps)])
+    reporter.plan([("prepare", 0.3 * images), (STAGE, settings.steps)])
     compute = settle_compute(settings, reporter)
-    cases = _prepare(workspace, settings, reporter, len(images))
+    groups = _prepare(workspace, settings, reporter, images)
     patch = (settings.patch_side,) * 3
     identity = cache_key("pretrain", settings, job.seed)
-    backbone, head = pretrain(cases, settings, job.seed, patch, compute, reporter, identity)
-    note = f"Pre-trained here by masked reconstruction on {len(cases)} unlabelled images, {settings.steps} steps."
-    return publish_foundation(workspace, job.id, backbone, head, settings, note, reporter).id
+    backbone, pretext = pretrain(groups, settings, job.seed, patch, compute, reporter, identity)
+    note = f"Pre-trained here by masked reconstruction on {_counted(settings)}, {settings.steps} steps."
+    return publish_foundation(workspace, job.id, backbone, pretext, settings, note, reporter).id
 
 
-def _prepare(workspace: Workspace, settings: PretrainSettings, reporter: Reporter, total: int) -> list[PreparedCase]:
+def _counted(settings: PretrainSettings) -> str:
+    real = sum(len(group.images) for group in settings.groups if isinstance(group, ImageGroup))
+    drawn = sum(group.count for group in settings.groups if not isinstance(group, ImageGroup))
+    parts = [f"{real} unlabelled images" if real else "", f"{drawn} synthetic images" if drawn else ""]
+    return " and ".join(filter(None, parts))
+
+
+def _prepare(workspace: Workspace, settings: PretrainSettings, reporter: Reporter, total: int) -> Groups:
     reporter.stage("prepare", total)
     done = 0
 
@@ -57,31 +67,55 @@ def _prepare(workspace: Workspace, settings: PretrainSettings, reporter: Reporte
         reporter.step(done)
 
     data = PreparedData(workspace, one_more)
-    return [case for group in settings.groups for case in data.images(group)]
+    return [data.images(group) for group in settings.groups]
 
 
 def pretrain(
-    cases: Sequence[PreparedCase],
+    groups: Groups,
     settings: PretrainSettings,
     seed: int,
     patch: Index3,
     compute: Compute,
     reporter: Reporter,
     identity: str,
-) -> tuple[ResidualUNet, PretextHead]:
-    """M_0 and its pretext head, trained on random crops of all images alike."""
+) -> tuple[Backbone, Pretext]:
+    """M_0 and its pretext head, trained on random crops; see `train_pretext`."""
     backbone = build_backbone(settings.network, seed).to(compute.device)
-    head = build_pretext_head(settings.network.features, seed).to(compute.device)
+    pretext = build_pretext(settings.pretext, settings.network, seed).to(compute.device)
+    modules = {"backbone": backbone, "head": pretext}
+    train_pretext(STAGE, modules, backbone, pretext, groups, settings, seed, patch, compute, reporter, identity)
+    return backbone, pretext
+
+
+def train_pretext(
+    stage: str,
+    modules: Mapping[str, nn.Module],
+    backbone: Backbone,
+    pretext: Pretext,
+    groups: Groups,
+    settings: PretrainSettings,
+    seed: int,
+    patch: Index3,
+    compute: Compute,
+    reporter: Reporter,
+    identity: str,
+) -> None:
+    """Minimise a pretext loss on random crops: every group is seen equally often, and every image within its group.
+
+    Args:
+        modules: what is trained: the backbone and the head, or the head alone.
+    """
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        crops, masks = _masked_crops(cases, settings, patch, seed, step)
+        samples = range(step * settings.batch_size, (step + 1) * settings.batch_size)
+        crops = torch.stack([_crop(groups, patch, seed, index) for index in samples]).to(compute.device)
         with compute.autocast():
-            loss = reconstruction_loss(backbone, head, crops.to(compute.device), masks.to(compute.device))
+            loss = pretext(backbone, crops, [(seed, index, 2) for index in samples])
         return {"reconstruction": loss.mean()}
 
     Training(
-        STAGE,
-        {"backbone": backbone, "head": head},
+        stage,
+        modules,
         losses,
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -91,17 +125,12 @@ def pretrain(
         checkpoint_seconds=settings.checkpoint_seconds,
         identity=identity,
     ).run()
-    return backbone, head
 
 
-def _masked_crops(
-    cases: Sequence[PreparedCase], settings: PretrainSettings, patch: Index3, seed: int, step: int
-) -> tuple[Tensor, Tensor]:
-    crops, masks = [], []
-    for index in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-        case = cases[in_shuffled_order(index, len(cases), seed)]
-        where = np.random.default_rng([seed, index, 0]).random(3)
-        crop = case.image_crop(random_start(case.shape, patch, where), patch)
-        crops.append(torch.from_numpy(crop)[None])
-        masks.append(block_mask(patch, settings.mask_block, settings.mask_ratio, (seed, index, 2)))
-    return torch.stack(crops), torch.stack(masks)
+def _crop(groups: Groups, patch: Index3, seed: int, index: int) -> Tensor:
+    """The crop [1, z, y, x] at a place of the endless sequence of crops."""
+    turn, number = divmod(index, len(groups))
+    group = groups[number]
+    case = group[in_shuffled_order(turn, len(group), seed)]
+    where = np.random.default_rng([seed, index, 0]).random(3)
+    return torch.from_numpy(case.image_crop(random_start(case.shape, patch, where), patch))[None]

@@ -13,11 +13,11 @@ from torch import nn
 import MedSeqFTLib
 from MedSeqFTLib.learning.progress import Reporter
 from MedSeqFTLib.learning.settings import PretrainSettings, Settings
-from MedSeqFTLib.models.networks import ResidualUNet
-from MedSeqFTLib.models.pretext import PretextHead
+from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.models.weights import BACKBONE, PRETEXT_HEAD, file_hashes, save_module
 from MedSeqFTLib.workspace.files import storage_errors
-from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.schema import ExpectedInput, ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
 Scalar = str | int | float | bool | None
@@ -33,15 +33,15 @@ def published_by(workspace: Workspace, job: str, kind: str) -> ModelVersion | No
 def publish_foundation(
     workspace: Workspace,
     job: str,
-    backbone: ResidualUNet,
-    head: PretextHead,
+    backbone: Backbone,
+    pretext: Pretext,
     settings: PretrainSettings,
     note: str,
     reporter: Reporter,
 ) -> ModelVersion:
     """Publish M_0 with its pretext head. Raises StorageError."""
     with workspace.staging() as folder:
-        save_modules(folder, {BACKBONE: backbone, PRETEXT_HEAD: head})
+        save_modules(folder, {BACKBONE: backbone, PRETEXT_HEAD: pretext})
         with next_version(workspace) as name:
             version = ModelVersion(
                 id=name,
@@ -50,6 +50,8 @@ def publish_foundation(
                 task=None,
                 job=job,
                 network=settings.network,
+                pretext=settings.pretext,
+                input=ExpectedInput(intensity={}, patch=(settings.patch_side,) * 3),
                 settings=recorded(settings),
                 software=software(),
                 files=file_hashes(folder),

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from MedSeqFTLib.imaging.sampling import PatchSampler
 from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.models.backbone import Backbone, Features
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import Features, Head, ResidualUNet
+from MedSeqFTLib.models.head import Head
 
 _IMPOSSIBLE = 1e4  # a logit that leaves no probability
 _SMALLEST_DEVIATION = 1e-2  # below it a channel of the teacher is silent
@@ -77,9 +78,9 @@ class StageA:
 
     def __init__(
         self,
-        backbone: ResidualUNet,
+        backbone: Backbone,
         head: Head,
-        teacher: ResidualUNet | None,
+        teacher: Backbone | None,
         data: PatchSampler,
         buffers: Sequence[TaskBuffer],
         settings: AdaptSettings,
@@ -101,7 +102,7 @@ class StageA:
             losses["features"] = self._settings.feature_weight * self._retention(step, self._teacher)
         return losses
 
-    def _retention(self, step: int, teacher: ResidualUNet) -> Tensor:
+    def _retention(self, step: int, teacher: Backbone) -> Tensor:
         buffer = self._buffers[step % len(self._buffers)]
         image = buffer.sampler.batch(step).image.to(self._compute.device)
         with self._compute.autocast():
@@ -126,7 +127,7 @@ class StageB:
         student: PeftModel,
         heads: Mapping[str, Head],
         task: str,
-        teacher: ResidualUNet,
+        teacher: Backbone,
         teacher_head: Head,
         parent_heads: Mapping[str, Head],
         data: PatchSampler,

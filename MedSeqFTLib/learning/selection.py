@@ -1,6 +1,6 @@
 """MDS, maximum data similarity: which training cases are most like what the foundation model was trained on.
 
-Every case goes through M_0 and its pretext head many times, with random crops and masks; the cases with the lowest mean
+Every case goes through M_0 and its pretext head many times, each time with another crop; the cases with the lowest mean
 loss form the buffer (second-hand account of arXiv 2509.06096). All numbers here are our choices: see docs/method.md.
 """
 
@@ -17,10 +17,11 @@ from MedSeqFTLib.imaging.cache import Index3, PreparedCase
 from MedSeqFTLib.imaging.sampling import random_start
 from MedSeqFTLib.learning.progress import Reporter
 from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import ResidualUNet
-from MedSeqFTLib.models.pretext import PretextHead, block_mask, reconstruction_loss
+from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.models.weights import frozen
+from MedSeqFTLib.workspace.networks import PretextSpec
 from MedSeqFTLib.workspace.schema import Selection, SelectionScore
 
 PASSES_AT_ONCE = 4
@@ -35,8 +36,9 @@ def buffer_size(cases: int, settings: AdaptSettings) -> int:
 class PretextScorer:
     """M_0 with its pretext head, and everything else that a score depends on. `patch`: voxels, z, y, x."""
 
-    backbone: ResidualUNet
-    head: PretextHead
+    backbone: Backbone
+    pretext: Pretext
+    description: PretextSpec
     settings: AdaptSettings
     seed: int
     patch: Index3
@@ -45,27 +47,31 @@ class PretextScorer:
     def losses(self, case: PreparedCase, passes: range) -> list[float]:
         """The pretext loss of some passes over a case.
 
-        Common random numbers: pass i uses the same relative crop position and the same mask for every case, so that
+        Common random numbers: pass i uses the same relative crop position and the same seed for every case, so that
         cases are compared, not draws. No pass depends on another case or on the order of cases.
         """
         crops = [torch.from_numpy(case.image_crop(self._start(case, i), self.patch))[None] for i in passes]
-        settings = self.settings
-        masks = [block_mask(self.patch, settings.mask_block, settings.mask_ratio, (self.seed, i)) for i in passes]
-        image, hidden = (torch.stack(parts).to(self.compute.device) for parts in (crops, masks))
         with torch.inference_mode(), self.compute.autocast():
-            loss = reconstruction_loss(self.backbone, self.head, image, hidden)
+            loss = self.pretext(
+                self.backbone, torch.stack(crops).to(self.compute.device), [(self.seed, i) for i in passes]
+            )
         return [float(value) for value in loss]
 
     def _start(self, case: PreparedCase, index: int) -> Index3:
         return random_start(case.shape, self.patch, np.random.default_rng([self.seed, index, 1]).random(3))
 
 
-def select_buffer(cases: Mapping[str, PreparedCase], scorer: PretextScorer, reporter: Reporter) -> Selection:
-    """Choose the buffer of a task; with "mds" every case gets a score."""
-    settings, seed = scorer.settings, scorer.seed
+def select_buffer(
+    cases: Mapping[str, PreparedCase],
+    scorer: PretextScorer | None,
+    settings: AdaptSettings,
+    seed: int,
+    reporter: Reporter,
+) -> Selection:
+    """Choose the buffer of a task; with a scorer every case gets a score, and the lowest are kept."""
     size = {"none": 0, "all": len(cases)}.get(settings.selection, buffer_size(len(cases), settings))
     losses: Mapping[str, Sequence[float]] = {}
-    if settings.selection == "mds":
+    if scorer is not None:
         losses = pretext_losses(cases, scorer, reporter)
         order = sorted(cases, key=lambda name: float(np.mean(losses[name])))
     else:
@@ -75,9 +81,8 @@ def select_buffer(cases: Mapping[str, PreparedCase], scorer: PretextScorer, repo
         method=settings.selection,
         size=size,
         passes=settings.selection_passes if losses else 0,
-        mask_ratio=settings.mask_ratio,
-        mask_block=settings.mask_block,
-        patch=scorer.patch,
+        pretext=scorer.description if scorer else None,
+        patch=scorer.patch if scorer else None,
         seed=seed,
         scores=tuple(_score(name, losses.get(name, ()), name in kept) for name in order),
     )
@@ -87,7 +92,7 @@ def pretext_losses(
     cases: Mapping[str, PreparedCase], scorer: PretextScorer, reporter: Reporter
 ) -> dict[str, list[float]]:
     """The pretext loss of every pass over every case."""
-    for module in (scorer.backbone, scorer.head):
+    for module in (scorer.backbone, scorer.pretext):
         frozen(module, scorer.compute.device)
     passes = scorer.settings.selection_passes
     reporter.stage("MDS selection", len(cases) * passes)

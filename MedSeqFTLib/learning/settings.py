@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.files import explain
-from MedSeqFTLib.workspace.schema import Intensity, Network, Vector3
+from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, NetworkSpec, ResidualUNetDescription
+from MedSeqFTLib.workspace.schema import Intensity, Modality, Vector3
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=16)]  # voxels; smaller where images are smaller
+PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=16)]  # voxels
 
 
 class Settings(BaseModel):
@@ -28,17 +29,8 @@ class Settings(BaseModel):
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # CPU threads; 0: all cores
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=64)] = 2
-    patch_side: PatchSide = 48
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    mask_block: Annotated[int, Field(ge=2, le=64)] = 8  # voxels
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
-
-    @model_validator(mode="after")
-    def _blocks_fill_the_patch(self) -> Settings:
-        if self.patch_side % self.mask_block:
-            raise ValueError(f"patch_side {self.patch_side} must be a multiple of mask_block {self.mask_block}")
-        return self
 
 
 class ImageGroup(BaseModel):
@@ -50,13 +42,32 @@ class ImageGroup(BaseModel):
     spacing: Vector3 | None = None
 
 
+class SyntheticGroup(BaseModel):
+    """Images that are drawn at random (MedSeqFTLib.imaging.synthetic), numbers `seed` to `seed + count - 1`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    modality: Modality
+    count: Annotated[int, Field(ge=1, le=100_000)]
+    side: Annotated[int, Field(ge=32, le=256)] = 80  # voxels
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class PretrainSettings(Settings):
     """Masked reconstruction on unlabelled images: makes the foundation model M0 with its pretext head."""
 
-    network: Network = Network()
-    groups: tuple[ImageGroup, ...] = ()
+    network: NetworkSpec = ResidualUNetDescription()
+    pretext: MaskedReconstructionDescription = MaskedReconstructionDescription()
+    groups: tuple[ImageGroup | SyntheticGroup, ...] = ()
+    patch_side: PatchSide = 48
     steps: Steps = 300
     learning_rate: Rate = 2e-3
+
+    @model_validator(mode="after")
+    def _units_fill_the_patch(self) -> PretrainSettings:
+        for what, unit in (("the pretext objective's block", self.pretext.unit), ("the stride", self.network.stride)):
+            if self.patch_side % unit:
+                raise ValueError(f"patch_side {self.patch_side} must be a multiple of {what}, {unit} voxels")
+        return self
 
 
 class AdaptSettings(Settings):
@@ -72,11 +83,15 @@ class AdaptSettings(Settings):
     distil_earlier_tasks: bool = True
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 16
-    selection: Literal["mds", "random", "all", "none"] = "mds"
+    foundation: Literal["starter", "new"] = "starter"  # M0, where the workspace has none yet
+    preparation: Literal["foundation", "task"] = "foundation"  # whose intensity rule, if the foundation model has one
+    spacing: Literal["task", "foundation"] = "task"  # whose voxel size, if the foundation model has one
+    patch_side: Annotated[int, Field(ge=0, le=256, multiple_of=16)] = 0  # voxels; 0: as the foundation model's
+    selection: Literal["mds", "mds-substitute", "random", "all", "none"] = "mds"
     buffer_share: Share = 0.1  # K as a share of the task's training cases ...
     buffer_minimum: Annotated[int, Field(ge=1)] = 2  # ... but at least so many
     selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 24
-    pretrain_steps: Steps = 200  # only where the workspace has no foundation model yet
+    pretrain_steps: Steps = 200  # of a new foundation model, or of a substitute for a missing pretext head
     augment: bool = True
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring prediction windows
 

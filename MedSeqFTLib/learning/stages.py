@@ -17,9 +17,10 @@ from MedSeqFTLib.learning.publishing import recorded
 from MedSeqFTLib.learning.retention import StageA, StageB, TaskBuffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.training import Losses, Training
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.head import Head, build_head
 from MedSeqFTLib.models.lora import attach_lora, merge, save_adapter
-from MedSeqFTLib.models.networks import Head, ResidualUNet, build_head
 from MedSeqFTLib.models.weights import BACKBONE, chain_head, frozen, load_backbone, load_head
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -53,7 +54,7 @@ class Context:
 class TaskModel:
     """F_t: segments the task."""
 
-    backbone: ResidualUNet
+    backbone: Backbone
     head: Head
 
 
@@ -61,7 +62,7 @@ class TaskModel:
 class ChainModel:
     """M_t with a head for each of its tasks: handed on to the next stage."""
 
-    backbone: ResidualUNet
+    backbone: Backbone
     heads: Mapping[str, Head]
 
 
@@ -97,7 +98,7 @@ def _first_head(context: Context) -> Head:
     return build_head(context.parent.network, len(context.plan.labels) + 1, context.seed)
 
 
-def _stage_a_teacher(context: Context) -> ResidualUNet | None:
+def _stage_a_teacher(context: Context) -> Backbone | None:
     versions = {"parent": context.parent, "foundation": context.foundation}
     version = versions.get(context.settings.stage_a_teacher)
     return frozen(load_backbone(context.workspace, version), context.compute.device) if version else None
@@ -121,7 +122,9 @@ def stage_b(context: Context, buffers: Buffers, teacher: TaskModel, adapter_fold
     base = load_backbone(context.workspace, context.parent).to(device)
     settings = context.settings
     origin = f"{context.parent.id} sha256:{context.parent.files[BACKBONE]}"
-    student = attach_lora(base, settings.lora_rank, settings.lora_alpha, context.seed, origin).to(device)
+    student = attach_lora(base, settings.lora_rank, settings.lora_alpha, context.seed, origin, context.parent.lora).to(
+        device
+    )
     losses = StageB(
         student,
         heads,

@@ -1,4 +1,4 @@
-"""LoRA for 3D convolutions: peft's adapters and file format, with convolution layers that work in weight space.
+"""LoRA: peft's adapters and file format, with 3D convolution layers that work in weight space.
 
 peft's own Conv3d layer runs a second convolution beside the first one (slower than full fine-tuning on 3D networks) and
 cannot merge pointwise kernels; ConvTranspose3d it refuses. Here the low-rank change is added to the weight before one
@@ -8,6 +8,7 @@ W' = W + (alpha / r) * B A, Hu et al., LoRA (2021), equation 3.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from MedSeqFTLib.models.networks import ResidualUNet
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.workspace.files import storage_errors
 
 ADAPTER = "default"
@@ -55,15 +56,19 @@ class WeightSpaceConvTranspose3d(WeightSpaceConv3d):
         return module.in_channels, module.out_channels
 
 
-def attach_lora(backbone: ResidualUNet, rank: int, alpha: int, seed: int, base: str = "") -> PeftModel:
-    """Freeze the backbone and give every convolution a trainable low-rank change, at first zero.
+def attach_lora(
+    backbone: Backbone, rank: int, alpha: int, seed: int, base: str = "", layers: str = ".*"
+) -> PeftModel:
+    """Freeze the backbone and give its linear and convolution layers a trainable low-rank change, at first zero.
 
     The backbone is changed in place; `merge` gives it back.
 
     Args:
         base: what the adapter belongs to, kept in its configuration.
+        layers: a regular expression; only layers whose whole name matches are changed.
     """
-    targets = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)]
+    kinds = nn.Linear | nn.Conv3d | nn.ConvTranspose3d
+    targets = [n for n, module in backbone.named_modules() if isinstance(module, kinds) and re.fullmatch(layers, n)]
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
     config._register_custom_module(
         {nn.Conv3d: WeightSpaceConv3d, nn.ConvTranspose3d: WeightSpaceConvTranspose3d}  # peft's own hook
@@ -72,15 +77,15 @@ def attach_lora(backbone: ResidualUNet, rank: int, alpha: int, seed: int, base: 
         torch.manual_seed(seed)
         adapted = get_peft_model(backbone, config, adapter_name=ADAPTER)
     adapted.peft_config[ADAPTER].base_model_name_or_path = base  # only now: peft expects a name of its own here
-    layers = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
-    if len(layers) != len(targets):
-        raise RuntimeError(f"LoRA reached {len(layers)} of {len(targets)} layers")
+    reached = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
+    if len(reached) != len(targets):
+        raise RuntimeError(f"LoRA reached {len(reached)} of {len(targets)} layers")
     return adapted
 
 
-def merge(adapted: PeftModel) -> ResidualUNet:
+def merge(adapted: PeftModel) -> Backbone:
     """Add the changes to the weights for good and return the plain backbone with its own parameter names."""
-    backbone: ResidualUNet = adapted.merge_and_unload()
+    backbone: Backbone = adapted.merge_and_unload()
     return backbone
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from MedSeqFTLib.imaging.geometry import Geometry, from_canonical, to_canonical
 from MedSeqFTLib.imaging.preprocessing import label_values, network_values, prepare_image
 from MedSeqFTLib.imaging.sliding_window import predict_classes, window_count
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import Head, ResidualUNet
+from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.weights import frozen
 from MedSeqFTLib.workspace.schema import TaskPlan
 
@@ -20,7 +21,7 @@ class Segmenter:
     """Segments volumes for one task."""
 
     def __init__(
-        self, backbone: ResidualUNet, head: Head, plan: TaskPlan, compute: Compute, overlap: float = 0.5
+        self, backbone: Backbone, head: Head, plan: TaskPlan, compute: Compute, overlap: float = 0.5
     ) -> None:
         self._backbone = frozen(backbone, compute.device)
         self._head = frozen(head, compute.device)

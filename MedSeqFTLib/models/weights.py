@@ -11,8 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
-from MedSeqFTLib.models.networks import Head, ResidualUNet, build_backbone, build_head
-from MedSeqFTLib.models.pretext import PretextHead, build_pretext_head
+from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.head import Head, build_head
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext import build_pretext
+from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.workspace.files import check_sha256, sha256_of
 from MedSeqFTLib.workspace.schema import ModelVersion, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -45,14 +48,21 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def load_backbone(workspace: Workspace, version: ModelVersion) -> ResidualUNet:
+def load_backbone(workspace: Workspace, version: ModelVersion) -> Backbone:
     """M_t of a version. Raises WorkspaceError if its file is missing or damaged."""
     return _loaded(build_backbone(version.network, 0), workspace, version, BACKBONE)
 
 
-def load_pretext_head(workspace: Workspace, version: ModelVersion) -> PretextHead:
-    """The pretext head of a foundation version. Raises WorkspaceError if its file is missing or damaged."""
-    return _loaded(build_pretext_head(version.network.features, 0), workspace, version, PRETEXT_HEAD)
+def load_pretext(workspace: Workspace, version: ModelVersion) -> Pretext:
+    """The pretext head of a foundation version.
+
+    Raises:
+        InputError: the version has none.
+        WorkspaceError: its file is missing or damaged.
+    """
+    if version.pretext is None:
+        raise InputError(f"{version.id} has no pretext head, so nothing can be scored with it.")
+    return _loaded(build_pretext(version.pretext, version.network, 0), workspace, version, PRETEXT_HEAD)
 
 
 def load_head(workspace: Workspace, version: ModelVersion, file: str, plan: TaskPlan) -> Head:
@@ -60,7 +70,7 @@ def load_head(workspace: Workspace, version: ModelVersion, file: str, plan: Task
     return _loaded(build_head(version.network, len(plan.labels) + 1, 0), workspace, version, file)
 
 
-def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[ResidualUNet, Head]:
+def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[Backbone, Head]:
     """F_t and its head: the model that segments the version's own task.
 
     Raises:

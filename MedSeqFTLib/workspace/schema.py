@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from MedSeqFTLib.workspace.networks import Description, NetworkSpec, Patch, PretextSpec
+
 SCHEMA_VERSION = 1
 
 #: Names of tasks, cases, versions and jobs become folder names on Windows, macOS and Linux alike.
@@ -37,10 +39,8 @@ class Document(BaseModel):
     schema_version: int = SCHEMA_VERSION
 
 
-class Part(BaseModel):
+class Part(Description):
     """A piece of a document."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Role(str, Enum):
@@ -105,7 +105,37 @@ class Percentile(_Range):
     high: Annotated[float, Field(ge=0, le=100)] = 99.5
 
 
-Intensity = Annotated[Window | Percentile, Field(discriminator="kind")]
+class ZScore(_Range):
+    """Intensities are clipped to mean + low..high standard deviations of the volume and scaled to -1..1."""
+
+    kind: Literal["z-score"] = "z-score"
+    low: float = -5.0
+    high: float = 10.0
+
+
+Intensity = Annotated[Window | Percentile | ZScore, Field(discriminator="kind")]
+
+
+class ExpectedInput(Part):
+    """What images a foundation model was trained on; a task that starts from it is prepared in the same way."""
+
+    intensity: dict[Modality, Intensity]  # a modality that is not here was not trained on
+    spacing: Vector3 | None = None  # x, y, z in mm
+    patch: Patch  # voxels, z, y, x
+
+
+class Origin(Part):
+    """Where the weights of an imported foundation model come from."""
+
+    model: Name  # of the catalogue
+    title: str
+    licence: str
+    file: str  # name of the file that was imported, without its path
+    size: int  # bytes
+    sha256: str
+    matched: int  # tensors taken from the file
+    fresh: tuple[str, ...] = ()  # tensors of the network that the file lacks, which start at random
+    left_out: tuple[str, ...] = ()  # tensors of the file that were not taken
 
 
 class Task(Document):
@@ -159,19 +189,6 @@ class TaskPlan(Part):
     patch: tuple[int, int, int]  # z, y, x voxels
 
 
-class Network(Part):
-    """Arguments of the backbone (see MedSeqFTLib.models.networks)."""
-
-    kind: Literal["residual-unet"] = "residual-unet"
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    features: int = 8
-
-    @property
-    def stride(self) -> int:
-        """Input voxels a side of the coarsest feature voxel; the sides of a patch must be multiples of it."""
-        return int(2 ** (len(self.channels) - 1))
-
-
 class CaseScore(Part):
     """A held-out case measured with one reading of the model: Dice per label name; None: empty reference."""
 
@@ -205,9 +222,8 @@ class Selection(Part):
     method: str
     size: int
     passes: int
-    mask_ratio: float
-    mask_block: int  # voxels
-    patch: tuple[int, int, int]  # z, y, x voxels
+    pretext: PretextSpec | None  # None: the buffer was not chosen by scores
+    patch: tuple[int, int, int] | None  # z, y, x voxels of the crops that were scored
     seed: int
     scores: tuple[SelectionScore, ...]
 
@@ -225,7 +241,11 @@ class ModelVersion(Document):
     task: Name | None
     job: Name | None
     created: datetime = Field(default_factory=now)
-    network: Network
+    network: NetworkSpec
+    pretext: PretextSpec | None = None  # of a foundation model that has a pretext head
+    lora: str = ".*"  # the backbone's linear and convolution layers that stage B may change, a regular expression
+    input: ExpectedInput | None = None  # None: any
+    origin: Origin | None = None  # None: trained here
     plans: dict[str, TaskPlan] = {}  # of every task that has a head here
     train_cases: tuple[Name, ...] = ()
     validation_cases: tuple[Name, ...] = ()

@@ -280,6 +280,12 @@ class Workspace:
         foundations = [version for version in self.versions() if version.kind == "foundation"]
         return foundations[-1] if foundations else None
 
+    def foundation_of(self, version: ModelVersion | None) -> ModelVersion | None:
+        """M_0 of a version's lineage."""
+        while version is not None and version.parent is not None:
+            version = self.version(version.parent)
+        return version
+
 
 def _refuse_occupied(folder: Path) -> None:
     if (folder / WORKSPACE_FILE).exists():

@@ -1,4 +1,4 @@
-"""Pins the requirement files: runtime.in -> runtime.txt, test.in -> test.txt. Needs `uv` on the PATH.
+"""Pins the requirement files: runtime.in -> runtime.txt, and so on. Needs `uv` on the PATH.
 
     python3 Resources/Requirements/compile.py [--upgrade]
 
@@ -21,18 +21,21 @@ OPTIONS = (
     "--universal --python-version 3.10 --fork-strategy requires-python --only-binary :all: "
     "--no-header --no-annotate --no-emit-index-url --quiet"
 ).split()
+#: The part whose packages are installed without what they ask for.
+ALONE = "without-dependencies"
 #: Imported once after an installation, by run.py.
 IMPORTS = {
     "runtime": (
         "torch monai peft safetensors SimpleITK blosc2 numpy scipy pydantic typing_extensions typer rich matplotlib "
-        "PIL jinja2 markupsafe psutil filelock nilearn"
+        "PIL jinja2 markupsafe psutil filelock nilearn einops"
     ),
+    ALONE: "dynamic_network_architectures.architectures.unet",
     "test": "pytest hypothesis ruff mypy",
 }
 
 
 def compile_part(part: str, *arguments: str) -> None:
-    """Writes PART.txt. What runtime.txt pins is not repeated in test.txt: the two are installed together."""
+    """Writes PART.txt. What runtime.txt pins is not repeated in the others: they are installed along with it."""
     target = FOLDER / f"{part}.txt"
     command = ["uv", "pip", "compile", *OPTIONS, *arguments, f"{part}.in", "-o", target.name]
     subprocess.run(command, cwd=FOLDER, env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"}, check=True)
@@ -50,4 +53,5 @@ def names(pins: Path) -> set[str]:
 
 if __name__ == "__main__":
     compile_part("runtime", *sys.argv[1:])
+    compile_part(ALONE, "--no-deps", *sys.argv[1:])
     compile_part("test", "-c", "runtime.txt", *sys.argv[1:])

@@ -26,7 +26,7 @@ from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.networks import build_backbone
-from MedSeqFTLib.workspace.schema import Network
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 
 
 class Silent:
@@ -42,7 +42,7 @@ class Silent:
 
 def train(reporter: object, checkpoint_seconds: float, steps: int) -> float:
     """Seconds of a training stage with the default network and checkpoints as often as by default or never."""
-    net = build_backbone(Network(), 0)
+    net = build_backbone(ResidualUNetDescription(), 0)
     image = torch.randn(2, 1, 48, 48, 48)
     start = time.perf_counter()
     Training(
@@ -65,7 +65,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         workspace = ball_workspace(folder, train=4)
-        settings = AdaptSettings(pretrain_steps=2, stage_a_steps=2, stage_b_steps=2, patch_side=16, selection_passes=1)
+        settings = AdaptSettings(
+            foundation="new", pretrain_steps=2, stage_a_steps=2, stage_b_steps=2, patch_side=16, selection_passes=1
+        )
         job = control.new_job(workspace, "adapt", "balls", settings.model_dump(mode="json"))
         start = datetime.now(timezone.utc)
         running = control.start_job(workspace, job)

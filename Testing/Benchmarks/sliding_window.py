@@ -16,8 +16,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from MedSeqFTLib.imaging.sliding_window import predict_classes
-from MedSeqFTLib.models.networks import build_backbone, build_head
-from MedSeqFTLib.workspace.schema import Network
+from MedSeqFTLib.models.head import build_head
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 
 CLASSES, PATCH = 14, (96, 96, 96)
 
@@ -27,7 +28,10 @@ class Real(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone, self.head = build_backbone(Network(), 0), build_head(Network(), CLASSES, 0)
+        self.backbone, self.head = (
+            build_backbone(ResidualUNetDescription(), 0),
+            build_head(ResidualUNetDescription(), CLASSES, 0),
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.backbone(image))

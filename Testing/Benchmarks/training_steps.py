@@ -29,8 +29,9 @@ from MedSeqFTLib.learning.retention import StageA, segmentation_loss
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.compute import Compute, bfloat16_is_faster
-from MedSeqFTLib.models.networks import build_backbone, build_head
-from MedSeqFTLib.workspace.schema import Network
+from MedSeqFTLib.models.head import build_head
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 
 SHAPE, CASES, CLASSES, BATCH = (96, 112, 96), 6, 4, 2
 
@@ -43,7 +44,9 @@ def volumes() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def networks() -> tuple[nn.Module, nn.Module]:
-    return build_backbone(Network(), 0).train(), build_head(Network(), CLASSES, 0).train()
+    return build_backbone(ResidualUNetDescription(), 0).train(), build_head(
+        ResidualUNetDescription(), CLASSES, 0
+    ).train()
 
 
 class Ours:
@@ -60,7 +63,7 @@ class Ours:
     def run(self, steps: int) -> None:
         backbone, head = networks()
         sampler = PatchSampler(self.cases, self.patch, BATCH, seed=0)
-        settings = AdaptSettings(patch_side=self.patch[0])
+        settings = AdaptSettings()
         losses = StageA(backbone, head, None, sampler, [], settings, self.compute)
         run = self.folder / f"run{time.monotonic_ns()}"
         run.mkdir()

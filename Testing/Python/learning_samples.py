@@ -20,7 +20,7 @@ LABELS = (
 TINY = {
     "batch_size": "2",
     "patch_side": "16",
-    "mask_block": "4",
+    "foundation": "new",
     "pretrain_steps": "4",
     "stage_a_steps": "6",
     "stage_b_steps": "4",

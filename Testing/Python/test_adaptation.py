@@ -19,7 +19,7 @@ from MedSeqFTLib.jobs import control, system
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.segmenting import segment_volume
-from MedSeqFTLib.learning.settings import adapt_settings
+from MedSeqFTLib.learning.settings import AdaptSettings, adapt_settings
 from MedSeqFTLib.models.compute import choose_compute
 from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -131,7 +131,7 @@ def test_a_segmentation_is_exported_on_the_grid_of_its_scan(
 def test_nothing_new_to_learn_is_refused(learned: tuple[Workspace, list[ModelVersion], Path]) -> None:
     workspace, _, _ = learned
     with pytest.raises(InputError, match="no new training case: version M1 has learned all 3"):
-        check_adaptable(workspace, "balls")
+        check_adaptable(workspace, "balls", AdaptSettings())
 
 
 def test_a_worker_killed_again_and_again_ends_at_the_same_weights(

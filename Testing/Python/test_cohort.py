@@ -34,7 +34,7 @@ def kind(request: pytest.FixtureRequest) -> cohort.Kind:
 
 @pytest.fixture(scope="module")
 def folder(kind: cohort.Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cohort.make_cohort(tmp_path_factory.mktemp("cohorts") / kind, kind, CASES, seed=5, unlabelled=1)
+    return cohort.make_cohort(tmp_path_factory.mktemp("cohorts") / kind, kind, CASES, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_folder_is_a_decathlon_task(folder: Path, kind: cohort.Kind) -> None:
     }
     assert document["numTraining"] == len(document["training"]) == CASES
     assert "McConnell Brain Imaging Centre" in document["licence"]
-    named = {entry[part] for entry in document["training"] for part in ("image", "label")} | set(document["unlabelled"])
+    named = {entry[part] for entry in document["training"] for part in ("image", "label")}
     assert {(folder / name).resolve() for name in named} == {path.resolve() for path in folder.glob("*/*.nii.gz")}
 
 
@@ -211,7 +211,7 @@ def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_progress_counts_every_scan(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    cohort.make_cohort(tmp_path / "c", "t1-tissue", 1, 0, unlabelled=1, progress=lambda *pair: seen.append(pair))
+    cohort.make_cohort(tmp_path / "c", "t1-tissue", 2, 0, progress=lambda *pair: seen.append(pair))
     assert seen == [(1, 2), (2, 2)]
 
 

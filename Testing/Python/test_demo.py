@@ -55,7 +55,7 @@ def test_the_demo_lives_through_the_whole_loop(tmp_path: Path) -> None:
     page.feed((folder / "report.html").read_text(encoding="utf-8"))
     assert len(page.pictures) == 2
     assert "semi-synthetic" in page.text
-    assert "stand-in" in page.text
+    assert "The chain begins with M0. MedSeqFT starter" in page.text
     assert all(version.id in page.text for version in versions)
 
     for task in ("t1-tissue", "t2-ventricles"):

@@ -25,10 +25,10 @@ from MedSeqFTLib.workspace.files import (
     write_json,
 )
 from MedSeqFTLib.workspace.names import checked_name, name_from
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import (
     CaseScore,
     ModelVersion,
-    Network,
     SelectionScore,
     Task,
     TaskScores,
@@ -224,7 +224,14 @@ def test_scores_of_empty_references_survive(tmp_path: Path) -> None:
         mean_dice=0.5,
     )
     version = ModelVersion(
-        id="M1", kind="adapted", parent=None, task="t", job=None, network=Network(), files={}, scores=(scores,)
+        id="M1",
+        kind="adapted",
+        parent=None,
+        task="t",
+        job=None,
+        network=ResidualUNetDescription(),
+        files={},
+        scores=(scores,),
     )
     write_json(tmp_path / "version.json", version)
     assert read_json(tmp_path / "version.json", ModelVersion) == version

@@ -22,15 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import json, os, sys, tiny\nprint(json.dumps([sys.argv[1:], os.getcwd(), tiny.__version__]))\nsys.exit(7)\n"
 CHECK = "import os, sys\nprint(NAME, *sys.argv[1:])\nsys.exit(int(os.environ.get('FAIL_' + NAME, '0')))\n"
 TINY = "# imports: tiny\ntiny==1.0\n"
+ALONE = "# imports: alone\nalone==1.0\n"
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and inherited locks are POSIX")
 
 
-def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """A wheel of these Python files."""
+def make_wheel(folder: Path, name: str, version: str, files: dict[str, str], asks_for: str = "") -> None:
+    """A wheel of these Python files. `asks_for`: a package that pip should install along with it."""
     info = f"{name}-{version}.dist-info"
+    wanted = f"Requires-Dist: {asks_for}\n" if asks_for else ""
     content = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wanted}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in (*content, f"{info}/RECORD"))
@@ -51,6 +53,7 @@ class Project:
         commands.mkdir(parents=True)
         (commands / "__main__.py").write_text(COMMAND, encoding="utf-8")
         self.pin("runtime", TINY)
+        self.pin("without-dependencies", ALONE)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
         self.variables = {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
 
@@ -88,6 +91,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_wheel(folder, "tiny", version, {"tiny/__init__.py": f"__version__ = '{version}'\n"})
     slow = {f"tiny/part{number}.py": f"value = {number}\n" for number in range(2500)}
     make_wheel(folder, "tiny", "3.0", {"tiny/__init__.py": "__version__ = '3.0'\n", **slow})
+    make_wheel(folder, "alone", "1.0", {"alone.py": ""}, asks_for="tiny>=2")
     make_wheel(folder, "broken", "1.0", {"broken.py": "raise ImportError('libfoo.so.1 is missing')\n"})
     checks = {f"{name}/__init__.py": "" for name in ("ruff", "mypy", "pytest")}
     mains = {f"{name}/__main__.py": f"NAME = '{name}'\n{CHECK}" for name in ("ruff", "mypy", "pytest")}
@@ -154,6 +158,12 @@ def test_second_start_is_quick_and_silent(ready: Project) -> None:
     assert (code, errors) == (7, "")
     assert json.loads(output) == [["two words", "--x=ü"], str(ready.folder.parent), "1.0"]
     assert ready.record() == before
+
+
+def test_what_a_library_asks_for_does_not_replace_a_pin(ready: Project) -> None:
+    assert list(ready.site_packages().glob("alone-1.0.dist-info"))
+    assert list(ready.site_packages().glob("tiny-1.0.dist-info")), "alone asks for tiny 2"
+    assert set(ready.record()["parts"]) >= {"runtime", "without-dependencies"}  # type: ignore[call-overload]
 
 
 def test_libraries_elsewhere_do_not_count(project: Project, tmp_path: Path) -> None:

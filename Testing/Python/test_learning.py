@@ -21,15 +21,18 @@ from MedSeqFTLib.learning.retention import feature_distance, segmentation_loss, 
 from MedSeqFTLib.learning.selection import PretextScorer, buffer_size, pretext_losses, select_buffer
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training
+from MedSeqFTLib.models.backbone import Features
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import Features, build_backbone
-from MedSeqFTLib.models.pretext import build_pretext_head
-from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, Network, TaskScores
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext import build_pretext
+from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, ResidualUNetDescription
+from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, TaskScores
 
 from learning_samples import LABELS  # isort: skip
 
 CPU = Compute(torch.device("cpu"), torch.float32)
-SMALL = Network(channels=(4, 8), features=4)
+SMALL = ResidualUNetDescription(channels=(4, 8), decoder_features=4)
+PRETEXT = MaskedReconstructionDescription(block=4)
 
 
 class Notes:
@@ -202,7 +205,8 @@ def prepared_cases(folder: Path, noise: tuple[float, ...]) -> dict[str, Prepared
 def scorer(**changes: object) -> PretextScorer:
     return PretextScorer(
         backbone=build_backbone(SMALL, 0),
-        head=build_pretext_head(SMALL.features, 0),
+        pretext=build_pretext(PRETEXT, SMALL, 0),
+        description=PRETEXT,
         settings=AdaptSettings.model_validate({**TINY, **changes}),
         seed=7,
         patch=(16, 16, 16),
@@ -211,7 +215,9 @@ def scorer(**changes: object) -> PretextScorer:
 
 
 def choose(cases: Mapping[str, PreparedCase], folder: Path, **changes: object):  # type: ignore[no-untyped-def]
-    return select_buffer(cases, scorer(**changes), Notes(folder))
+    scoring = scorer(**changes)
+    settings = scoring.settings
+    return select_buffer(cases, scoring if settings.selection == "mds" else None, settings, 7, Notes(folder))
 
 
 def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
@@ -221,7 +227,7 @@ def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
     assert losses == sorted(losses)
     assert [score.case for score in selection.scores if score.kept] == ["case1", "case3"]
     assert all(score.passes == 4 and score.standard_error > 0 for score in selection.scores)
-    assert (selection.size, selection.seed, selection.mask_ratio) == (2, 7, 0.6)
+    assert (selection.size, selection.seed, selection.pretext, selection.patch) == (2, 7, PRETEXT, (16, 16, 16))
 
 
 def test_a_score_depends_on_no_other_case(tmp_path: Path) -> None:
@@ -255,7 +261,6 @@ def test_presets_are_valid(preset: str) -> None:
         ({"lora_rnak": "4"}, "field lora_rnak"),
         ({"device": "gpu"}, "field device"),
         ({"patch_side": "40"}, "field patch_side"),
-        ({"patch_side": "32", "mask_block": "12"}, "patch_side 32 must be a multiple of mask_block 12"),
     ],
 )
 def test_unusable_settings_are_named(changes: dict[str, str], message: str) -> None:
@@ -300,6 +305,20 @@ def test_dice_of_empty_and_unknown_references() -> None:
 def test_an_adaptation_needs_a_new_case(tmp_path: Path) -> None:
     workspace = ball_workspace(tmp_path, train=0)
     with pytest.raises(InputError, match="has no training case"):
-        check_adaptable(workspace, "balls")
+        check_adaptable(workspace, "balls", AdaptSettings())
     with pytest.raises(InputError, match="no task 'livers'"):
-        check_adaptable(workspace, "livers")
+        check_adaptable(workspace, "livers", AdaptSettings())
+
+
+def test_mds_needs_a_pretext_head(tmp_path: Path) -> None:
+    """A supervised model is not scored with a random head: the user chooses a substitute or another selection."""
+    workspace = ball_workspace(tmp_path, train=1)
+    with workspace.staging() as folder:
+        version = ModelVersion(
+            id="M0", kind="foundation", parent=None, task=None, job=None, network=SMALL, pretext=None, files={}
+        )
+        workspace.publish(version, folder)
+    with pytest.raises(InputError, match=r"M0 has no pretext head.*selection=mds-substitute"):
+        check_adaptable(workspace, "balls", AdaptSettings())
+    for other in ("mds-substitute", "random", "all", "none"):
+        check_adaptable(workspace, "balls", AdaptSettings.model_validate({"selection": other}))

@@ -18,13 +18,16 @@ from torch import nn
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models import weights
 from MedSeqFTLib.models.compute import choose_compute, device_problem
+from MedSeqFTLib.models.head import build_head
 from MedSeqFTLib.models.lora import WEIGHTS, attach_lora, merge, save_adapter
-from MedSeqFTLib.models.networks import build_backbone, build_head
-from MedSeqFTLib.models.pretext import block_mask, build_pretext_head, reconstruction_loss
-from MedSeqFTLib.workspace.schema import ModelVersion, Network, Percentile, TaskPlan
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext import build_pretext
+from MedSeqFTLib.models.pretext.masked import MaskedReconstruction, block_mask
+from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, ResidualUNetDescription
+from MedSeqFTLib.workspace.schema import ModelVersion, Percentile, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
 
-SMALL = Network(channels=(4, 8, 16), features=4)
+SMALL = ResidualUNetDescription(channels=(4, 8, 16), decoder_features=4)
 IMAGE = torch.randn((2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(0))
 
 
@@ -53,24 +56,43 @@ def test_masks_hide_exactly_the_share_asked_for() -> None:
     assert not torch.equal(mask, block_mask((16, 24, 32), 8, 0.6, (1, 3)))
 
 
+def small_pretext() -> MaskedReconstruction:
+    pretext = build_pretext(MaskedReconstructionDescription(block=4), SMALL, 0)
+    assert isinstance(pretext, MaskedReconstruction)
+    return pretext
+
+
 def test_a_pretext_loss_does_not_depend_on_the_rest_of_the_batch() -> None:
-    backbone, head = build_backbone(SMALL, 0).eval(), build_pretext_head(SMALL.features, 0)
-    masks = torch.stack([block_mask((16, 16, 16), 4, 0.6, (i,)) for i in range(2)])
-    together = reconstruction_loss(backbone, head, IMAGE, masks)
-    alone = torch.cat([reconstruction_loss(backbone, head, IMAGE[i : i + 1], masks[i : i + 1]) for i in range(2)])
+    backbone, pretext = build_backbone(SMALL, 0).eval(), small_pretext()
+    together = pretext(backbone, IMAGE, [(0,), (1,)])
+    alone = torch.cat([pretext(backbone, IMAGE[i : i + 1], [(i,)]) for i in range(2)])
     assert torch.allclose(together, alone, rtol=1e-5)
+    assert not torch.allclose(pretext(backbone, IMAGE, [(2,), (3,)]), together)
 
 
 def test_hidden_voxels_do_not_reach_the_network() -> None:
-    backbone, head = build_backbone(SMALL, 0).eval(), build_pretext_head(SMALL.features, 0)
+    backbone, pretext = build_backbone(SMALL, 0).eval(), small_pretext()
     mask = block_mask((16, 16, 16), 4, 0.5, (3,))[None]
-    image = IMAGE[:1].clone().requires_grad_(True)
-    visible = head(backbone(torch.where(mask, torch.zeros(()), image)))
-    visible.sum().backward()
-    assert (image.grad[mask] == 0).all()
-    changed = torch.where(mask, image + 5, image).detach()
-    gain = reconstruction_loss(backbone, head, changed, mask) - reconstruction_loss(backbone, head, image, mask)
-    assert gain.abs() > 1  # the target changes, the reconstruction does not
+    seen = []
+    read_out = backbone.read_out
+    backbone.read_out = lambda image: seen.append(image) or read_out(image)  # type: ignore[method-assign,func-returns-value]
+    before = pretext.masked_loss(backbone, IMAGE[:1], mask)
+    after = pretext.masked_loss(backbone, torch.where(mask, IMAGE[:1] + 5, IMAGE[:1]), mask)
+    assert torch.equal(*seen)  # what is hidden reaches the target only
+    assert (after - before).abs() > 1
+
+
+def test_images_reach_the_network_with_the_values_and_axes_of_its_weights() -> None:
+    """z, y, x towards S, P, L becomes x, y, z towards R, A, S, and the decoder's features come back."""
+    turned = ResidualUNetDescription(channels=(4, 8, 16), decoder_features=4, axes="xyz-RAS", values=(0, 1))
+    backbone, plain = build_backbone(turned, 0), build_backbone(SMALL, 0)
+    image = IMAGE[:, :, :8]
+    expected = backbone.expected(image)
+    assert expected.shape == (2, 1, 16, 16, 8)
+    assert torch.allclose(expected[0, 0, 3, 5, 7], (image[0, 0, 7, 16 - 1 - 5, 16 - 1 - 3] + 1) / 2)
+    found = backbone(image).decoder
+    assert torch.allclose(found, plain.read_out(expected).decoder.flip(2, 3).transpose(2, 4))
+    assert found.shape == (2, 4, 8, 16, 16)
 
 
 def adapted(seed: int = 0):  # type: ignore[no-untyped-def]
@@ -207,7 +229,7 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     workspace, version = published(tmp_path)
-    wider = version.model_copy(update={"network": Network(channels=(8, 16, 32), features=4)})
+    wider = version.model_copy(update={"network": ResidualUNetDescription(channels=(8, 16, 32), decoder_features=4)})
     with pytest.raises(WorkspaceError, match="does not fit the network that M0 declares"):
         weights.load_task_model(workspace, wider)
 

@@ -39,6 +39,8 @@ FLOORS = {
 }
 SLICER_ONLY = {"slicer", "qt", "vtk", "ctk", "mrml", "vtkmodules"}
 HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplotlib", "nilearn", "blosc2"}
+#: The parts that every start installs, see run.py.
+RUNTIME = ("runtime", "without-dependencies")
 #: Packages whose modules have another name, apart from case and - for _. pydantic's documentation counts its core in.
 IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic"}
 SYSTEMS = [
@@ -223,9 +225,9 @@ def entries(name: str) -> list[Requirement]:
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-def required() -> set[str]:
-    """The packages of runtime.in."""
-    return {canonicalize_name(wanted.name) for wanted in entries("runtime.in")}
+def required(*parts: str) -> set[str]:
+    """The packages of these .in files."""
+    return {canonicalize_name(wanted.name) for part in parts for wanted in entries(f"{part}.in")}
 
 
 def package(module: str) -> str:
@@ -238,7 +240,7 @@ def applies(marker: Marker | None, system: dict[str, str]) -> bool:
     return marker is None or marker.evaluate({**default_environment(), **system})
 
 
-@pytest.mark.parametrize("part", ["runtime", "test"])
+@pytest.mark.parametrize("part", [*RUNTIME, "test"])
 @pytest.mark.parametrize(
     "system",
     SYSTEMS,
@@ -246,7 +248,7 @@ def applies(marker: Marker | None, system: dict[str, str]) -> bool:
 )
 def test_every_requirement_has_one_fitting_pin(part: str, system: dict[str, str]) -> None:
     pins: dict[str, Version] = {}
-    for pin in entries("runtime.txt") + (entries("test.txt") if part == "test" else []):
+    for pin in [pin for file in sorted({"runtime", part}) for pin in entries(f"{file}.txt")]:
         (only,) = pin.specifier
         assert only.operator == "==", pin
         if applies(pin.marker, system):
@@ -257,7 +259,7 @@ def test_every_requirement_has_one_fitting_pin(part: str, system: dict[str, str]
             assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), wanted
 
 
-@pytest.mark.parametrize("part", ["runtime", "test"])
+@pytest.mark.parametrize("part", [*RUNTIME, "test"])
 def test_lower_bounds_are_the_oldest_tested_versions(part: str) -> None:
     for wanted in entries(f"{part}.in"):
         pins = [pin for pin in entries(f"{part}.txt") if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
@@ -271,14 +273,25 @@ def test_torch_brings_its_own_cuda_libraries() -> None:
 
 
 def test_runtime_requirements_are_imported_after_an_installation() -> None:
-    head = re.search(r"^# imports: (.+)$", (REQUIREMENTS / "runtime.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    assert head is not None
-    assert {package(name) for name in head[1].split()} == required()
+    for part in RUNTIME:
+        text = (REQUIREMENTS / f"{part}.txt").read_text(encoding="utf-8")
+        head = re.search(r"^# imports: (.+)$", text, re.MULTILINE)
+        assert head is not None
+        assert {package(name) for name in head[1].split()} == required(part)
+
+
+def test_nothing_asks_pip_for_another_torch() -> None:
+    """torchvision, and timm with it, name the one torch that they fit."""
+    assert not required(*RUNTIME, "test") & {"timm", "torchvision", "torchaudio"}
+    pinned = {canonicalize_name(pin.name) for part in (*RUNTIME, "test") for pin in entries(f"{part}.txt")}
+    assert not pinned & {"timm", "torchvision", "torchaudio"}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"Resources/Requirements/without-dependencies.in"' not in project, "pip would install what those ask for"
 
 
 def test_what_the_library_imports_is_required() -> None:
     """And nothing that only happens to be installed along with something else."""
-    allowed = required() | {"medseqftlib"}
+    allowed = required(*RUNTIME) | {"medseqftlib"}
     for path in library_files():
         for name, _ in imports(path):
             top = name.partition(".")[0]

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from MedSeqFTLib.workspace.cases import accept_case
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Case, Label, Modality, ModelVersion, Network, Percentile, Role, Task
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
+from MedSeqFTLib.workspace.schema import Case, Label, Modality, ModelVersion, Percentile, Role, Task
 from MedSeqFTLib.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,9 @@ def a_version(version_id: str, folder: Path, task: str | None = "brain", parent:
     """A version that declares every file below `folder`."""
     files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
     kind: Literal["foundation", "adapted"] = "foundation" if task is None else "adapted"
-    return ModelVersion(id=version_id, kind=kind, parent=parent, task=task, job=None, network=Network(), files=files)
+    return ModelVersion(
+        id=version_id, kind=kind, parent=parent, task=task, job=None, network=ResidualUNetDescription(), files=files
+    )
 
 
 def weights_folder(folder: Path, size: int = 1000) -> Path:

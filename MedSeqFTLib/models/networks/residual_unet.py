@@ -1,0 +1,47 @@
+"""MONAI's residual U-Net as a backbone."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+
+from MedSeqFTLib.models.backbone import Backbone, Features
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
+
+
+class ResidualUNet(Backbone):
+    """MONAI's residual U-Net, read out at every resolution instead of as class logits.
+
+    The layers, their order and their initialisation are MONAI's; only the walk through them is ours, because the
+    distillation needs the encoder's features and the heads are separate from the backbone.
+    """
+
+    def __init__(self, network: ResidualUNetDescription) -> None:
+        super().__init__(network)
+        self.unet = UNet(
+            spatial_dims=3,
+            in_channels=1,
+            out_channels=network.decoder_features,
+            channels=network.channels,
+            strides=(2,) * (len(network.channels) - 1),
+            num_res_units=2,
+        )
+
+    def read_out(self, image: Tensor) -> Features:
+        encoder: list[Tensor] = []
+        decoder = _walk(self.unet.model, image, encoder)
+        return Features(tuple(encoder), decoder)
+
+
+def _walk(block: nn.Module, x: Tensor, encoder: list[Tensor]) -> Tensor:
+    """MONAI's U-Net is nested: (down, skip connection around the next block, up); the deepest block stands alone."""
+    if not (isinstance(block, nn.Sequential) and len(block) == 3):
+        encoder.append(block(x))
+        return encoder[-1]
+    down, skip, up = block
+    deeper = skip.submodule
+    assert isinstance(deeper, nn.Module)
+    finest = down(x)
+    encoder.append(finest)
+    return up(torch.cat([finest, _walk(deeper, finest, encoder)], dim=1))
