@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CMAKE = Path("MedSeqFT", "CMakeLists.txt")
 #: What is shipped beside the Python files. Other files (notes, editors' leavings) are not.
 RESOURCES = {".css", ".csv", ".html", ".j2", ".jinja", ".json", ".png", ".svg", ".ui"}
+#: What the library reads from the project's Resources.
+LIBRARY_RESOURCES = ("FoundationModels*.json", "Models/*")
 
 
 def files(root: Path, top: str, relative_to: str) -> Iterator[str]:
@@ -32,8 +34,16 @@ def wanted(root: Path) -> dict[str, list[str]]:
         "MODULE_PYTHON_SCRIPTS": [name for name in module if name.endswith(".py")],
         "MODULE_PYTHON_RESOURCES": [name for name in module if Path(name).suffix in RESOURCES],
         "LIBRARY_PYTHON_SCRIPTS": [name for name in library if name.endswith(".py")],
-        "LIBRARY_PYTHON_RESOURCES": [name for name in library if Path(name).suffix in RESOURCES],
+        "LIBRARY_PYTHON_RESOURCES": [
+            *(name for name in library if Path(name).suffix in RESOURCES),
+            *(path.relative_to(root).as_posix() for path in library_resources(root)),
+        ],
     }
+
+
+def library_resources(root: Path = ROOT) -> list[Path]:
+    """The files of the project's Resources that the library reads."""
+    return sorted(path for pattern in LIBRARY_RESOURCES for path in (root / "Resources").glob(pattern))
 
 
 def listed(text: str, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _GIB = 1 << 30
+_WITHOUT_PRETEXT = "no: MDS cannot score cases; adapt with --set selection=mds-substitute, random, all or none"
 
 
 def list_foundation(as_json: JsonOption = False) -> None:
@@ -88,7 +89,8 @@ def show_foundation(
     if as_json:
         print_json(_document(shown, machine))
         return
-    rules = (f"{modality.value}: {rule.kind} {rule.low:g}..{rule.high:g}" for modality, rule in _intensity(shown))
+    intensity = shown.input.intensity
+    rules = (f"{modality.value}: {rule.kind} {rule.low:g}..{rule.high:g}" for modality, rule in intensity.items())
     spacing = shown.input.spacing
     print_facts(
         [
@@ -112,13 +114,6 @@ def show_foundation(
     )
     if shown.caution:
         warn(shown.caution)
-
-
-_WITHOUT_PRETEXT = "no: MDS cannot score cases; adapt with --set selection=mds-substitute, random, all or none"
-
-
-def _intensity(model: FoundationModel) -> list[tuple[Any, Any]]:
-    return list(model.input.intensity.items())
 
 
 def import_foundation(
@@ -259,7 +254,7 @@ def _cautions(imported: Imported) -> list[str]:
     return [*cautions, *([entry.caution] if entry.caution else [])]
 
 
-def _few(names: tuple[str, ...] | list[str] | Any) -> str:
+def _few(names: Sequence[str]) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest
 

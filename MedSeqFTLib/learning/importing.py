@@ -27,7 +27,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 STARTER = "medseqft-starter"  # ships with MedSeqFT
 Progress = Callable[[str], None]
-_NOT_A_NETWORK = (ValueError, RuntimeError, AssertionError, ArithmeticError, TypeError, LookupError)
+_NOT_A_NETWORK = (InputError, ValueError, RuntimeError, AssertionError, ArithmeticError, TypeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _described_content(path: Path, checkpoint: Checkpoint, described: DescribedM
         encoder=(len(expected), len(matched)),
     )
     if not fit.complete:
-        raise InputError(f"{path} {incomplete(described.model, fit)} Nothing was imported.")
+        raise InputError(f"{path} {incomplete(described.model, fit, '')} Nothing was imported.")
     named = [file.name for entry in catalogue().models if entry.id == described.model for file in entry.files]
     entry = catalogue().model(described.model) if path.name in named else None  # others may export under this name
     return _Content(described, checkpoint.tensors, fit, entry)
@@ -245,7 +245,13 @@ def _published(
                 origin=origin,
                 software=software(),
                 files=file_hashes(folder),
-                note=described.note,
+                note=_note(described),
             )
             workspace.publish(version, folder)
     return version
+
+
+def _note(described: DescribedModel) -> str:
+    """What is told of the version; the note of a file that was exported before begins with the title already."""
+    title, note = described.title, described.note
+    return note if note.startswith(title) else f"{title}. {note}"

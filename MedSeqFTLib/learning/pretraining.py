@@ -46,7 +46,7 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     patch = (settings.patch_side,) * 3
     identity = cache_key("pretrain", settings, job.seed)
     backbone, pretext = pretrain(groups, settings, job.seed, patch, compute, reporter, identity)
-    note = f"Pre-trained here by masked reconstruction on {_counted(settings)}, {settings.steps} steps."
+    note = f"Pre-trained by masked reconstruction on {_counted(settings)}, {settings.steps} steps."
     return publish_foundation(workspace, job.id, backbone, pretext, settings, note, reporter).id
 
 

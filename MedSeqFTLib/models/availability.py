@@ -56,7 +56,7 @@ def obstacles(model: FoundationModel, machine: Machine) -> list[str]:
     room = max(machine.memory, machine.gpu or 0.0)
     for use, needed in (("training", model.memory.training), ("prediction", model.memory.prediction)):
         if needed > room:
-            found.append(f"needs {needed:.0f} GiB for {use}, this machine has {room:.0f} free")
+            found.append(f"needs {needed:g} GiB for {use}, this machine has {room:.1f} free")
     return found
 
 

@@ -18,8 +18,14 @@ from MedSeqFTLib.workspace.files import explain
 from MedSeqFTLib.workspace.networks import Description, NetworkSpec, PretextSpec
 from MedSeqFTLib.workspace.schema import ExpectedInput, Name
 
-RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
-PATH = RESOURCES / "FoundationModels.json"
+_LIBRARY = Path(__file__).resolve().parents[1]
+_FILE = "FoundationModels.json"
+#: Beside the library in the sources and in 3D Slicer; inside it where pip installed it.
+RESOURCES = next(
+    (folder for folder in (_LIBRARY.parent / "Resources", _LIBRARY / "resources") if (folder / _FILE).is_file()),
+    _LIBRARY.parent / "Resources",
+)
+PATH = RESOURCES / _FILE
 #: Tensors are named "backbone.KEY" and "pretext.KEY" once the rules have been applied.
 BACKBONE, PRETEXT = "backbone.", "pretext."
 

@@ -42,7 +42,9 @@ def _check_https(url: str) -> None:
         raise InputError(f"{url} is not an https address; nothing was downloaded.")
 
 
-def download(file: PublishedFile, folder: Path, step: Step = lambda done, total: None, opening: Open = _open) -> Path:
+def download(
+    file: PublishedFile, folder: Path, step: Step = lambda done, total: None, opening: Open | None = None
+) -> Path:
     """Fetch a published file into a folder, under its published name.
 
     Raises:
@@ -54,7 +56,7 @@ def download(file: PublishedFile, folder: Path, step: Step = lambda done, total:
     _check_https(file.url)
     target = folder / Path(file.name).name
     with _network_errors(file.url):
-        answer = opening(Request(file.url, headers={"User-Agent": "MedSeqFT"}), _TIMEOUT)
+        answer = (opening or _open)(Request(file.url, headers={"User-Agent": "MedSeqFT"}), _TIMEOUT)
     with answer:
         announced = answer.headers.get("Content-Length", "")
         total = file.size or (int(announced) if announced.isdigit() else 0)

@@ -101,7 +101,7 @@ def _file_names(entry: FoundationModel) -> set[str]:
 def _why_none(checkpoint: Checkpoint, candidates: Collection[Recognised], model: str | None) -> str:
     nearest = max(candidates, key=_nearness, default=None)
     if nearest is not None and (_has_backbone(nearest.coverage) or _is_a_head(nearest.coverage)):
-        return incomplete(nearest.entry.id, nearest.coverage)
+        return incomplete(nearest.entry.id, nearest.coverage, nearest.entry.encoder)
     names = sorted(checkpoint.tensors)
     which = f"the network of {model}" if model else "any network of the catalogue (see: medseqft models foundation)"
     return f"does not hold {which}; its {len(names)} tensors are named like {some(names)}."
@@ -117,13 +117,17 @@ def _has_backbone(found: Coverage) -> bool:
 
 
 def _is_a_head(found: Coverage) -> bool:
-    return not _has_backbone(found) and (bool(found.matched) or not found.unexpected)
+    return not _has_backbone(found) and len(found.unexpected) <= len(found.matched)
 
 
-def incomplete(model: str, found: Coverage) -> str:
-    """Why a file's coverage of a model is not enough, as the rest of a sentence that begins with the file."""
+def incomplete(model: str, found: Coverage, encoder: str) -> str:
+    """Why a file's coverage of a model is not enough, as the rest of a sentence that begins with the file.
+
+    Args:
+        encoder: a regular expression of the tensors that must be there.
+    """
     declared, matched = found.encoder
-    missing = [name for name in found.missing if name.startswith(BACKBONE)]
+    missing = [name for name in found.missing if re.match(encoder, name)]
     wrong = [f"{n} is {_sides(has)} instead of {_sides(wants)}" for n, (has, wants) in found.wrong_shape.items()]
     lists = {"missing": missing, "unexpected": found.unexpected, "wrong shape": wrong}
     parts = [f"is most like {model}, but {matched} of the {declared} tensors of its encoder match"]

@@ -6,10 +6,9 @@ of a network with the same layers but few channels.
 
 from __future__ import annotations
 
-import copy
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -25,7 +24,7 @@ from MedSeqFTLib.learning import importing
 from MedSeqFTLib.learning.importing import Imported, import_foundation
 from MedSeqFTLib.learning.retention import feature_distance
 from MedSeqFTLib.models import recognition
-from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.backbone import Backbone, Features
 from MedSeqFTLib.models.catalogue import Catalogue, FoundationModel, catalogue
 from MedSeqFTLib.models.head import build_head
 from MedSeqFTLib.models.lora import attach_lora, merge
@@ -52,7 +51,7 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
 PRETEXTS: Mapping[str, dict[str, Any]] = {
     "masked-reconstruction": {},
     "swin-ssl": {"embedding": 8, "crop": (32, 32, 32)},
-    "voco": {"base": (1, 1, 2), "crop": (32, 32, 64)},
+    "voco": {"base": (1, 1, 2), "crop": (64, 32, 64), "queries": 1},
     "token-mae": {"width": 16, "heads": 2},
 }
 #: Voxels, z, y, x, such that more than one is left at the lowest resolution, which normalisation needs.
@@ -109,10 +108,9 @@ def write_checkpoint(path: Path, container: list[str], tensors: Mapping[str, Ten
     return path
 
 
-def learners() -> list[str]:
-    """One model for each network and pretext objective: models that differ in width alone are the same here."""
-    made = {model: tiny(catalogue().model(model)) for model in MODELS}
-    return list({(entry.network, entry.pretext, entry.lora): model for model, entry in made.items()}.values())
+def distinct(what: Callable[[FoundationModel], Any]) -> list[str]:
+    """One model for each value: models that differ in width alone are the same here, and learning takes its time."""
+    return list({what(tiny(catalogue().model(model))): model for model in reversed(MODELS)}.values())[::-1]
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,10 @@ class Case:
         """A random prepared image of about the smallest size that the network takes."""
         sides = IMAGES[self.model.network.kind]
         return torch.rand((1, 1, *sides), generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+    @property
+    def steps(self) -> int:
+        return 2 if self.model.network.kind == "swin-unetr" else 3  # attention in windows of 343 tokens is slow
 
     def backbone(self) -> Backbone:
         return load_backbone(self.workspace, self.imported.version)
@@ -170,8 +172,8 @@ def test_encoder_is_the_files(case: Case) -> None:
     assert (version.network, version.lora, version.input) == (case.model.network, case.model.lora, case.model.input)
 
 
-@pytest.mark.parametrize("case", learners(), indirect=True)
-def test_pretext_loss_is_finite_and_reproducible(case: Case) -> None:
+@pytest.mark.parametrize("case", distinct(lambda model: (model.network, model.pretext)), indirect=True)
+def test_pretext_loss_is_finite(case: Case) -> None:
     version = case.imported.version
     assert (version.pretext is None) == (case.model.pretext is None)
     if version.pretext is None:
@@ -180,21 +182,23 @@ def test_pretext_loss_is_finite_and_reproducible(case: Case) -> None:
     crop = version.pretext.crop or case.image().shape[2:]
     crops = torch.rand((1, 1, *crop), generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
-        first, again = (pretext(backbone, crops, [(0, 1)]) for _ in range(2))
-    assert first.shape == (1,)
-    assert torch.isfinite(first).all()
-    assert torch.equal(first, again)
+        loss = pretext(backbone, crops, [(0, 1)])
+    assert loss.shape == (1,)
+    assert torch.isfinite(loss).all()
 
 
-@pytest.mark.parametrize("case", learners(), indirect=True)
-def test_full_training_changes_the_loss(case: Case) -> None:
+@pytest.mark.parametrize("case", distinct(lambda model: model.network), indirect=True)
+def test_full_training_lowers_the_loss(case: Case) -> None:
+    """As in stage A, on logits [1, classes, z, y, x]."""
     backbone, head = case.backbone().train(), build_head(case.model.network, CLASSES, seed=0)
     optimizer = torch.optim.AdamW([*backbone.parameters(), *head.parameters()], lr=1e-3)
     image = case.image()
     target = (image[:, 0] > 0).long()
     losses = []
-    for _ in range(3):
-        loss = torch.nn.functional.cross_entropy(head(backbone(image)), target)
+    for _ in range(case.steps):
+        logits = head(backbone(image))
+        assert logits.shape == (1, CLASSES, *image.shape[2:])
+        loss = torch.nn.functional.cross_entropy(logits, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -202,43 +206,36 @@ def test_full_training_changes_the_loss(case: Case) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("case", learners(), indirect=True)
+@pytest.mark.parametrize("case", distinct(lambda model: (model.network, model.lora)), indirect=True)
 def test_every_adapter_learns_and_merges(case: Case) -> None:
-    """As in stage B: imitate another model's features and logits, in the adapters alone."""
-    image, head = case.image(), build_head(case.model.network, CLASSES, seed=0)
-    teacher = copy.deepcopy(case.backbone())
-    with torch.no_grad():
-        for parameter in teacher.parameters():
-            parameter.mul_(1.05)
-        wanted = teacher(image)
-    student = attach_lora(case.backbone().train(), 2, 4, 0, layers=case.model.lora)
-    changes = [p for name, p in student.named_parameters() if "lora_B" in name]
-    optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-3)
+    """As in stage B: imitate other features, in the adapters alone."""
+    image, random = case.image(), torch.Generator().manual_seed(9)
+    student = attach_lora(case.backbone(), 2, 4, 0, layers=case.model.lora)
+    changes = [parameter for name, parameter in student.named_parameters() if "lora_B" in name]
     assert len(changes) == sum(isinstance(module, LoraLayer) for module in student.modules()) > 0
+    optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-3)
+    features = student(image)
+    wanted = Features(
+        tuple(level.detach() + 0.1 * torch.randn(level.shape, generator=random) for level in features.encoder),
+        features.decoder.detach() + 0.1 * torch.randn(features.decoder.shape, generator=random),
+    )
     losses = []
-    for step in range(2):
-        features = student(image)
-        loss = feature_distance(features, wanted) + (head(features) - head(wanted)).square().mean()
+    for step in range(case.steps - 1):
+        loss = imitation(student(image) if step else features, wanted)
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
             unreached = [change for change in changes if change.grad is None or not change.grad.any()]
-            assert len(unreached) == 0, f"{len(unreached)} of {len(changes)} adapters get no gradient"
+            assert not unreached, f"{len(unreached)} of {len(changes)} adapters get no gradient"
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] != losses[0]
-    student.eval()
     with torch.inference_mode():
         before = student(image)
         after = merge(student)(image)
+    assert float(imitation(before, wanted)) != losses[0]
     for one, other in zip((*before.encoder, before.decoder), (*after.encoder, after.decoder), strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", learners(), indirect=True)
-def test_prediction_has_the_size_of_the_image(case: Case) -> None:
-    image = case.image()
-    with torch.inference_mode():
-        logits = build_head(case.model.network, CLASSES, seed=0)(case.backbone()(image))
-    assert logits.shape == (1, CLASSES, *image.shape[2:])
-    assert torch.isfinite(logits).all()
+def imitation(student: Features, teacher: Features) -> Tensor:
+    return feature_distance(student, teacher) + (student.decoder - teacher.decoder).square().mean()

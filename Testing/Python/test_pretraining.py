@@ -136,7 +136,7 @@ def test_pretrain_makes_a_foundation_model_from_a_recipe(tmp_path: Path) -> None
     (version,) = workspace.versions()
     assert (version.id, version.kind, version.network.kind) == ("M0", "foundation", "residual-unet")
     assert version.note == (
-        "Pre-trained here by masked reconstruction on 2 unlabelled images and 1 synthetic images, 3 steps."
+        "Pre-trained by masked reconstruction on 2 unlabelled images and 1 synthetic images, 3 steps."
     )
     assert version.input is not None
     assert version.input.patch == (16, 16, 16)

@@ -315,7 +315,7 @@ def test_readme_names_every_command() -> None:
 
 
 def test_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
-    for folder in ("MedSeqFTLib", "Resources/Requirements"):
+    for folder in ("MedSeqFTLib", "Resources"):
         copytree(ROOT / folder, tmp_path / folder)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         copy(ROOT / name, tmp_path)
@@ -339,6 +339,8 @@ def test_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
         points = next(name for name in names if name.endswith("entry_points.txt"))
         assert "medseqft = MedSeqFTLib.commands.app:main" in wheel.read(points).decode()
     shipped = {path.relative_to(ROOT).as_posix() for path in project_files() if LIBRARY in path.parents}
+    resources = runpy.run_path(str(ROOT / "Testing" / "update_cmake_lists.py"))["library_resources"]()
+    shipped |= {f"MedSeqFTLib/resources/{path.relative_to(ROOT / 'Resources').as_posix()}" for path in resources}
     assert {name for name in names if ".dist-info/" not in name} == shipped
     assert MedSeqFTLib.__version__ in path.name
 
