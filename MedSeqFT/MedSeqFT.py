@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -34,7 +35,7 @@ class MedSeqFT(ScriptedLoadableModule):
 
 
 class MedSeqFTWidget(ScriptedLoadableModuleWidget):
-    """Shows which library was found and how to run it."""
+    """Shows which library was found, how to run it, and which foundation models there are."""
 
     def setup(self) -> None:
         """Called once, when the user opens the module for the first time."""
@@ -44,6 +45,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.foundationCollapsibleButton.connect("contentsCollapsed(bool)", self.onFoundationCollapsed)
         self.showState()
 
     def showState(self) -> None:
@@ -59,9 +61,35 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
             else _("The command line is part of the sources, not of this installation.")
         )
 
+    def onFoundationCollapsed(self, collapsed: bool) -> None:
+        """Looks at the catalogue only when somebody wants to see it: opening the module imports nothing."""
+        if not collapsed:
+            self.showFoundationModels()
+
+    def showFoundationModels(self) -> None:
+        """Fills the list. What cannot be used on this computer is greyed out; its tooltip tells why."""
+        tree = self.ui.foundationTreeWidget
+        tree.clear()
+        try:
+            models = self.logic.foundationModels()
+        except ModuleNotFoundError as error:
+            missing = _("Slicer's Python has no package {name} yet; the command line lists the models, too.")
+            self.ui.foundationLabel.text = missing.format(name=error.name)
+            return
+        for model in models:
+            item = qt.QTreeWidgetItem(tree)
+            for column, text in enumerate((model.title, model.licence, model.size, model.memory)):
+                item.setText(column, text)
+            why = "\n".join(model.obstacles)
+            item.setToolTip(0, why or model.get)
+            item.setDisabled(bool(why))
+        self.ui.foundationLabel.text = _(
+            "{count} models; grey ones do not fit this computer (see the tooltip)."
+        ).format(count=len(models))
+
 
 class MedSeqFTLogic(ScriptedLoadableModuleLogic):
-    """Finds the library and the launcher. Needs no user interface."""
+    """Finds the library and the launcher, and reads the catalogue of foundation models. Needs no user interface."""
 
     def libraryFolder(self) -> Path | None:
         """The folder MedSeqFTLib: beside this file when installed, one level up in the sources. None if missing."""
@@ -77,6 +105,14 @@ class MedSeqFTLogic(ScriptedLoadableModuleLogic):
         if str(folder.parent) not in sys.path:
             sys.path.append(str(folder.parent))
         return str(importlib.import_module("MedSeqFTLib").__version__)
+
+    def foundationModels(self) -> list:
+        """What a person sees of every model of the catalogue (MedSeqFTLib.models.availability.Choice).
+
+        Raises ModuleNotFoundError if Slicer's Python lacks a package that the library needs.
+        """
+        self.libraryVersion()
+        return importlib.import_module("MedSeqFTLib.models.availability").choices()
 
     def commandLine(self) -> str | None:
         """What to type to use the command line. None in an installation, which has no launcher."""
@@ -98,6 +134,7 @@ class MedSeqFTTest(ScriptedLoadableModuleTest):
         self.setUp()
         self.test_opening_imports_no_model_library()
         self.test_panel_shows_the_library_that_was_found()
+        self.test_foundation_models_are_listed_or_the_reason_is_told()
 
     def test_opening_imports_no_model_library(self):
         """Opening the module must work in a Slicer without PyTorch, and must not cost its start-up time."""
@@ -115,3 +152,15 @@ class MedSeqFTTest(ScriptedLoadableModuleTest):
         ui = slicer.modules.medseqft.widgetRepresentation().self().ui
         self.assertEqual(ui.versionLabel.text, logic.libraryVersion())
         self.assertEqual(ui.folderLabel.text, str(folder))
+
+    def test_foundation_models_are_listed_or_the_reason_is_told(self):
+        """With the library's packages there is a row for each model; without them a sentence."""
+        widget = slicer.modules.medseqft.widgetRepresentation().self()
+        widget.showFoundationModels()
+        self.assertTrue(widget.ui.foundationLabel.text)
+        try:
+            models = widget.logic.foundationModels()
+        except ModuleNotFoundError as error:
+            self.assertIn(error.name, widget.ui.foundationLabel.text)
+            return
+        self.assertEqual(widget.ui.foundationTreeWidget.topLevelItemCount, len(models))

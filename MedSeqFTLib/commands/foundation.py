@@ -28,26 +28,25 @@ from MedSeqFTLib.errors import InputError
 
 if TYPE_CHECKING:
     from MedSeqFTLib.learning.importing import Imported
-    from MedSeqFTLib.models.availability import Machine
+    from MedSeqFTLib.models.availability import Choice, Machine
     from MedSeqFTLib.models.catalogue import FoundationModel, PublishedFile
     from MedSeqFTLib.workspace.workspace import Workspace
 
 _MIB = 1 << 20
-_GIB = 1 << 30
 _WITHOUT_PRETEXT = "no: MDS cannot score cases; adapt with --set selection=mds-substitute, random, all or none"
 
 
 def list_foundation(as_json: JsonOption = False) -> None:
     """List the foundation models that can be imported, and how they fit this computer."""
-    from MedSeqFTLib.models.availability import this_machine
+    from MedSeqFTLib.models.availability import choices, this_machine
     from MedSeqFTLib.models.catalogue import catalogue
 
-    models, machine = catalogue().models, this_machine()
     if as_json:
-        print_json([_document(model, machine) for model in models])
+        machine = this_machine()
+        print_json([_document(model, machine) for model in catalogue().models])
         return
     columns = ("Model", "Title", "Licence", "File", "Pretext head", "Memory", "Here", "How to get it")
-    print_table(columns, (_row(model, machine) for model in models), "The catalogue is empty")
+    print_table(columns, (_row(choice) for choice in choices()), "The catalogue is empty")
 
 
 def _document(model: FoundationModel, machine: Machine) -> dict[str, Any]:
@@ -56,25 +55,17 @@ def _document(model: FoundationModel, machine: Machine) -> dict[str, Any]:
     return {**model.model_dump(mode="json"), "obstacles": obstacles(model, machine), "get": where_to_get(model)}
 
 
-def _row(model: FoundationModel, machine: Machine) -> tuple[object, ...]:
-    from MedSeqFTLib.models.availability import obstacles, where_to_get
-
+def _row(choice: Choice) -> tuple[object, ...]:
     return (
-        model.id,
-        model.title,
-        model.licence,
-        ", ".join(_size(file.size) for file in model.files),
-        "yes" if model.pretext else "no",
-        f"{model.memory.training:g} GiB",
-        "; ".join(obstacles(model, machine)) or "fits",
-        where_to_get(model),
+        choice.model,
+        choice.title,
+        choice.licence,
+        choice.size,
+        "yes" if choice.pretext else "no",
+        choice.memory,
+        "; ".join(choice.obstacles) or "fits",
+        choice.get,
     )
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "unknown size"
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / _MIB:.1f} MiB"
 
 
 def show_foundation(
@@ -82,7 +73,7 @@ def show_foundation(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is known of a foundation model: who made it, from what, and under which licence."""
-    from MedSeqFTLib.models.availability import obstacles, this_machine, where_to_get
+    from MedSeqFTLib.models.availability import obstacles, size_text, this_machine, where_to_get
     from MedSeqFTLib.models.catalogue import catalogue
 
     shown, machine = catalogue().model(model), this_machine()
@@ -100,7 +91,10 @@ def show_foundation(
             ("Citation", shown.citation),
             ("Licence", " ".join(filter(None, (shown.licence, shown.licence_note)))),
             ("Page", shown.page),
-            *(("File", f"{file.name}, {_size(file.size)}, SHA-256 {file.sha256 or 'unknown'}") for file in shown.files),
+            *(
+                ("File", f"{file.name}, {size_text(file.size)}, SHA-256 {file.sha256 or 'unknown'}")
+                for file in shown.files
+            ),
             ("How to get it", where_to_get(shown)),
             ("Trained on", shown.trained_on),
             ("Network", shown.network.kind),
@@ -195,7 +189,13 @@ def _downloaded(model: FoundationModel, folder: Path, yes: bool) -> Path:
 
 def _ask(model: FoundationModel, file: PublishedFile, yes: bool) -> None:
     """Tell what would be downloaded and under which licence, and ask."""
-    lines = (model.title, f"File: {file.name}, {_size(file.size)}", f"Licence: {model.licence} {model.licence_note}")
+    from MedSeqFTLib.models.availability import size_text
+
+    lines = (
+        model.title,
+        f"File: {file.name}, {size_text(file.size)}",
+        f"Licence: {model.licence} {model.licence_note}",
+    )
     for line in (*lines, f"Page: {model.page}", f"From: {file.url}"):
         messages.print(line, markup=False, highlight=False, soft_wrap=True)
     if yes:
@@ -216,6 +216,8 @@ def _import_document(imported: Imported) -> dict[str, Any]:
 
 
 def _report(workspace: Workspace, imported: Imported) -> None:
+    from MedSeqFTLib.models.availability import size_text
+
     version, origin = imported.version, imported.version.origin
     assert origin is not None
     chain = workspace.chain_version()
@@ -224,7 +226,7 @@ def _report(workspace: Workspace, imported: Imported) -> None:
         [
             ("Model", f"{origin.title} ({origin.model})"),
             ("Licence", origin.licence),
-            ("File", f"{origin.file}, {_size(origin.size)}, SHA-256 {origin.sha256}"),
+            ("File", f"{origin.file}, {size_text(origin.size)}, SHA-256 {origin.sha256}"),
             ("Tensors taken", origin.matched),
             ("Begin afresh", _few(origin.fresh) or "none: the file has the whole network"),
             *(("Left out", text) for text in _left_out(imported)),

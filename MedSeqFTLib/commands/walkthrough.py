@@ -125,9 +125,7 @@ class Walkthrough:
         settings = AdaptSettings(
             patch_side=PATCH_SIDE, stage_a_steps=stage_a, stage_b_steps=stage_b, selection_passes=8
         )
-        job = control.new_job(
-            self.workspace, "adapt", chapter.task.name, settings.model_dump(mode="json"), self._seed
-        )
+        job = control.new_job(self.workspace, "adapt", chapter.task.name, settings.model_dump(mode="json"), self._seed)
         folder = control.start_job(self.workspace, job)
         wait_for(folder)
         version = folder.progress().version

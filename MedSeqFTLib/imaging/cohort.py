@@ -70,7 +70,8 @@ RECIPES: dict[Kind, Recipe] = {
 def make_cohort(folder: Path, kind: Kind, cases: int, seed: int, progress: Progress | None = None) -> Path:
     """Write `cases` scans in Decathlon layout and return the folder.
 
-    Files are imagesTr/NAME.nii.gz (int16), labelsTr/NAME.nii.gz (uint8) and, last of all, dataset.json. The same seed gives the same voxels, and case n does not depend on how many cases are asked for.
+    Files are imagesTr/NAME.nii.gz (int16), labelsTr/NAME.nii.gz (uint8) and, last of all, dataset.json. The same seed
+    gives the same voxels, and case n does not depend on how many cases are asked for.
     `progress` is called with (scans written, scans in all).
 
     Raises InputError for an unknown kind, a count or seed below zero, no case at all, a folder that is not empty, or a

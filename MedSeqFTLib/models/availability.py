@@ -11,13 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from MedSeqFTLib.models.catalogue import RESOURCES, FoundationModel
+from MedSeqFTLib.models.catalogue import RESOURCES, FoundationModel, catalogue
 
 _GIB = 1 << 30
 _ASKING = 5.0  # seconds that a driver may take to answer
 #: kind of network -> module and package that only this kind needs
 _PACKAGES: Mapping[str, tuple[str, str]] = {
     "residual-encoder-unet": ("dynamic_network_architectures", "dynamic-network-architectures"),
+    "swin-unetr": ("einops", "einops"),
     "vit": ("einops", "einops"),
 }
 
@@ -73,3 +74,42 @@ def where_to_get(model: FoundationModel) -> str:
     if model.files[0].url:
         return f"add --download, or get the file from {model.page}"
     return f"the file must be downloaded from {model.page}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person sees of a model who chooses one; `obstacles` say why it cannot be used here."""
+
+    model: str
+    title: str
+    licence: str
+    size: str
+    pretext: bool
+    memory: str
+    obstacles: tuple[str, ...]
+    get: str
+
+
+def choices() -> list[Choice]:
+    """Every model of the catalogue, for a table. Raises WorkspaceError if the catalogue is damaged."""
+    machine = this_machine()
+    return [
+        Choice(
+            model=model.id,
+            title=model.title,
+            licence=model.licence,
+            size=", ".join(size_text(file.size) for file in model.files),
+            pretext=model.pretext is not None,
+            memory=f"{model.memory.training:g} GiB",
+            obstacles=tuple(obstacles(model, machine)),
+            get=where_to_get(model),
+        )
+        for model in catalogue().models
+    ]
+
+
+def size_text(size: int | None) -> str:
+    """Bytes for people."""
+    if size is None:
+        return "unknown size"
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / (1 << 20):.1f} MiB"

@@ -16,11 +16,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora.layer import Conv3d as PeftConv3d
 from peft.tuners.lora.layer import LoraLayer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.checkpoints import write_tensors
 from MedSeqFTLib.workspace.files import storage_errors
 
 ADAPTER = "default"
@@ -56,9 +56,7 @@ class WeightSpaceConvTranspose3d(WeightSpaceConv3d):
         return module.in_channels, module.out_channels
 
 
-def attach_lora(
-    backbone: Backbone, rank: int, alpha: int, seed: int, base: str = "", layers: str = ".*"
-) -> PeftModel:
+def attach_lora(backbone: Backbone, rank: int, alpha: int, seed: int, base: str = "", layers: str = ".*") -> PeftModel:
     """Freeze the backbone and give its linear and convolution layers a trainable low-rank change, at first zero.
 
     The backbone is changed in place; `merge` gives it back.
@@ -94,5 +92,6 @@ def save_adapter(adapted: PeftModel, folder: Path) -> None:
     with storage_errors(folder):
         folder.mkdir()
         tensors = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_tensors(plain, folder / WEIGHTS, {})
         adapted.peft_config[ADAPTER].save_pretrained(str(folder))

@@ -20,9 +20,7 @@ from MedSeqFTLib.workspace.schema import TaskPlan
 class Segmenter:
     """Segments volumes for one task."""
 
-    def __init__(
-        self, backbone: Backbone, head: Head, plan: TaskPlan, compute: Compute, overlap: float = 0.5
-    ) -> None:
+    def __init__(self, backbone: Backbone, head: Head, plan: TaskPlan, compute: Compute, overlap: float = 0.5) -> None:
         self._backbone = frozen(backbone, compute.device)
         self._head = frozen(head, compute.device)
         self._plan = plan

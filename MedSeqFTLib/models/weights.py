@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.checkpoints import write_tensors
 from MedSeqFTLib.models.head import Head, build_head
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.pretext import build_pretext
@@ -37,9 +38,12 @@ def chain_head(task: str) -> str:
 
 
 def save_module(module: nn.Module, path: Path) -> None:
-    """Write a module's parameters. The file is written in place: use it inside a folder that is not yet visible."""
+    """Write a module's parameters. The file is written in place: use it inside a folder that is not yet visible.
+
+    Raises OSError.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    write_tensors(tensors, path, {"format": "pt"})
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ Every cell (task, number of training cases, seed, start) fine-tunes the library'
 on cases drawn by the seed, and measures Dice on held-out cases that the pre-training never saw. Both starts get the
 same cases, batches, steps and learning rate. A finished cell is kept: an interrupted run goes on where it stopped.
 
-python Testing/Benchmarks/starter_value.py DATA FOLDER [--steps 200] [--part 0/1] [--report docs/results/starter.md]
+python Testing/Benchmarks/starter_value.py DATA FOLDER [--steps 300] [--part 0/1]
 
 DATA holds the data sets that Resources/Models/medseqft-starter.toml names. FOLDER keeps the workspace and the results.
 Several parts (0/2 and 1/2) may run beside each other.
@@ -42,6 +42,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 #: Data set -> how many of its cases the starter's recipe holds out.
 HELD_OUT = {"Task01_Hippocampus": 30, "Task02_HeadNeckCT": 20, "Task03_ProstateMR": 9, "Task04_BrainRegions": 6}
 MEASURED = 10  # held-out cases that are measured, at most
+OVERLAP = 0.25  # of prediction windows: half the time of the product's 0.5
 SHOTS = (3, 5, 10)
 STARTS = ("starter", "random")
 DRAWS = 10_000  # of the bootstrap
@@ -57,10 +58,11 @@ class Cell:
     seed: int
     start: str
     steps: int
+    rate: float  # peak of the learning rate
 
     @property
     def name(self) -> str:
-        return f"{self.task}-{self.shots}-{self.seed}-{self.start}-{self.steps}"
+        return f"{self.task}-{self.shots}-{self.seed}-{self.start}-{self.steps}-{self.rate:g}"
 
 
 class Silent:
@@ -125,7 +127,9 @@ def parent(workspace: Workspace, start: str, seed: int) -> ModelVersion:
 def run(workspace: Workspace, cell: Cell, folder: Path) -> None:
     """Fine-tune, measure, and write the cell's result."""
     started = time.perf_counter()
-    settings = AdaptSettings(stage_a_steps=cell.steps, stage_a_teacher="none", precision="float32")
+    settings = AdaptSettings(
+        stage_a_steps=cell.steps, stage_a_learning_rate=cell.rate, stage_a_teacher="none", precision="float32"
+    )
     compute = choose_compute("auto", "float32")
     version = parent(workspace, cell.start, cell.seed)
     every = sorted(workspace.cases(cell.task, Role.TRAIN), key=lambda case: case.id)
@@ -148,7 +152,7 @@ def run(workspace: Workspace, cell: Cell, folder: Path) -> None:
     )
     model = stage_a(context, {})
     held_out = workspace.cases(cell.task, Role.VALIDATION)
-    segmenter = Segmenter(model.backbone, model.head, plan, compute, settings.overlap)
+    segmenter = Segmenter(model.backbone, model.head, plan, compute, OVERLAP)
     scores = measure(workspace, segmenter, held_out, plan, "per-task", version.id, lambda: None, lambda: None)
     dice = {case.case: fmean(v for v in case.dice.values() if v is not None) for case in scores.cases}
     result = {"dice": dice, "mean": scores.mean_dice, "seconds": time.perf_counter() - started}
@@ -156,14 +160,13 @@ def run(workspace: Workspace, cell: Cell, folder: Path) -> None:
     print(f"{cell.name}: Dice {scores.mean_dice:.3f}, {result['seconds']:.0f} s", flush=True)
 
 
-def cells(seeds: int, steps: int) -> list[Cell]:
+def cells(tasks: Sequence[str], shots: Sequence[int], seeds: int, steps: int, rate: float) -> list[Cell]:
     """All cells; pairs that belong together lie side by side, and the target's number of cases comes first."""
-    order = sorted(SHOTS, key=lambda shots: shots != 5)
     return [
-        Cell(task, shots, seed, start, steps)
+        Cell(task, count, seed, start, steps, rate)
         for seed in range(seeds)
-        for shots in order
-        for task in HELD_OUT
+        for count in sorted(shots, key=lambda count: count != 5)
+        for task in tasks
         for start in STARTS
     ]
 
@@ -217,13 +220,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=AdaptSettings().stage_a_learning_rate, help="learning rate")
+    parser.add_argument("--tasks", nargs="+", default=list(HELD_OUT), choices=list(HELD_OUT))
+    parser.add_argument("--shots", nargs="+", type=int, default=list(SHOTS), help="training cases")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: all")
     parser.add_argument("--part", default="0/1", help="for instance 0/2: every second cell, from the first on")
     parser.add_argument("--table", action="store_true", help="only show what is finished")
     options = parser.parse_args()
-    wanted = cells(options.seeds, options.steps)
+    wanted = cells(options.tasks, options.shots, options.seeds, options.steps, options.rate)
     if not options.table:
         if options.threads:
             torch.set_num_threads(options.threads)

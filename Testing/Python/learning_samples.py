@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,34 @@ def ball_workspace(folder: Path, train: int = 3, validation: int = 1) -> Workspa
     add_balls(workspace, folder, task, range(train), Role.TRAIN)
     add_balls(workspace, folder, task, range(100, 100 + validation), Role.VALIDATION)
     return workspace
+
+
+class Notes:
+    """A reporter that writes down what it is told, and can stop the run like a kill would."""
+
+    def __init__(self, folder: Path, stop_at: int | None = None) -> None:
+        self.folder = folder
+        self.stop_at = stop_at
+        self.steps: list[int] = []
+        self.warnings: list[str] = []
+        self.messages: list[str] = []
+
+    def plan(self, stages: object) -> None: ...
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        self.first = done
+
+    def step(self, step: int, losses: Mapping[str, object] | None = None) -> None:
+        self.steps.append(step)
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def device(self, device: str, text: str | None = None) -> None: ...
+
+    def check_cancel(self) -> None: ...

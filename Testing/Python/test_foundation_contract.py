@@ -38,7 +38,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 FIXTURES = Path(__file__).parent / "fixtures" / "foundation"
 STARTER = "medseqft-starter"
 MODELS = [model.id for model in catalogue().models if model.id != STARTER]
-CLASSES = 3
+CLASSES, STEPS = 3, 5
 #: The fewest channels that the layers allow; depths stay, since they make the names.
 NETWORKS: Mapping[str, dict[str, Any]] = {
     "swin-unetr": {"feature_size": 12},
@@ -108,9 +108,13 @@ def write_checkpoint(path: Path, container: list[str], tensors: Mapping[str, Ten
     return path
 
 
-def distinct(what: Callable[[FoundationModel], Any]) -> list[str]:
-    """One model for each value: models that differ in width alone are the same here, and learning takes its time."""
-    return list({what(tiny(catalogue().model(model))): model for model in reversed(MODELS)}.values())[::-1]
+def distinct_first(what: Callable[[FoundationModel], Any]) -> list[Any]:
+    """Every model; of those with the same value all but one are slow tests.
+
+    Models that differ in width alone are the same network here, and learning takes its time.
+    """
+    first = {what(tiny(catalogue().model(model))): model for model in reversed(MODELS)}.values()
+    return [pytest.param(model, marks=() if model in first else pytest.mark.slow) for model in MODELS]
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,6 @@ class Case:
         """A random prepared image of about the smallest size that the network takes."""
         sides = IMAGES[self.model.network.kind]
         return torch.rand((1, 1, *sides), generator=torch.Generator().manual_seed(5)) * 2 - 1
-
-    @property
-    def steps(self) -> int:
-        return 2 if self.model.network.kind == "swin-unetr" else 3  # attention in windows of 343 tokens is slow
 
     def backbone(self) -> Backbone:
         return load_backbone(self.workspace, self.imported.version)
@@ -172,7 +172,7 @@ def test_encoder_is_the_files(case: Case) -> None:
     assert (version.network, version.lora, version.input) == (case.model.network, case.model.lora, case.model.input)
 
 
-@pytest.mark.parametrize("case", distinct(lambda model: (model.network, model.pretext)), indirect=True)
+@pytest.mark.parametrize("case", distinct_first(lambda model: (model.network, model.pretext)), indirect=True)
 def test_pretext_loss_is_finite(case: Case) -> None:
     version = case.imported.version
     assert (version.pretext is None) == (case.model.pretext is None)
@@ -187,7 +187,7 @@ def test_pretext_loss_is_finite(case: Case) -> None:
     assert torch.isfinite(loss).all()
 
 
-@pytest.mark.parametrize("case", distinct(lambda model: model.network), indirect=True)
+@pytest.mark.parametrize("case", distinct_first(lambda model: model.network), indirect=True)
 def test_full_training_lowers_the_loss(case: Case) -> None:
     """As in stage A, on logits [1, classes, z, y, x]."""
     backbone, head = case.backbone().train(), build_head(case.model.network, CLASSES, seed=0)
@@ -195,7 +195,7 @@ def test_full_training_lowers_the_loss(case: Case) -> None:
     image = case.image()
     target = (image[:, 0] > 0).long()
     losses = []
-    for _ in range(case.steps):
+    for _ in range(STEPS):
         logits = head(backbone(image))
         assert logits.shape == (1, CLASSES, *image.shape[2:])
         loss = torch.nn.functional.cross_entropy(logits, target)
@@ -206,7 +206,7 @@ def test_full_training_lowers_the_loss(case: Case) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("case", distinct(lambda model: (model.network, model.lora)), indirect=True)
+@pytest.mark.parametrize("case", distinct_first(lambda model: (model.network, model.lora)), indirect=True)
 def test_every_adapter_learns_and_merges(case: Case) -> None:
     """As in stage B: imitate other features, in the adapters alone."""
     image, random = case.image(), torch.Generator().manual_seed(9)
@@ -220,7 +220,7 @@ def test_every_adapter_learns_and_merges(case: Case) -> None:
         features.decoder.detach() + 0.1 * torch.randn(features.decoder.shape, generator=random),
     )
     losses = []
-    for step in range(case.steps - 1):
+    for step in range(STEPS):
         loss = imitation(student(image) if step else features, wanted)
         optimizer.zero_grad()
         loss.backward()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning_samples import TINY, ball_workspace
+from learning_samples import TINY, Notes, ball_workspace
 from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
@@ -33,35 +33,6 @@ from learning_samples import LABELS  # isort: skip
 CPU = Compute(torch.device("cpu"), torch.float32)
 SMALL = ResidualUNetDescription(channels=(4, 8), decoder_features=4)
 PRETEXT = MaskedReconstructionDescription(block=4)
-
-
-class Notes:
-    """A reporter that writes down what it is told, and can stop the run like a kill would."""
-
-    def __init__(self, folder: Path, stop_at: int | None = None) -> None:
-        self.folder = folder
-        self.stop_at = stop_at
-        self.steps: list[int] = []
-        self.warnings: list[str] = []
-
-    def plan(self, stages: object) -> None: ...
-
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        self.first = done
-
-    def step(self, step: int, losses: Mapping[str, object] | None = None) -> None:
-        self.steps.append(step)
-        if step == self.stop_at:
-            raise KeyboardInterrupt
-
-    def message(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def device(self, device: str, text: str | None = None) -> None: ...
-
-    def check_cancel(self) -> None: ...
 
 
 def training(

@@ -1,7 +1,7 @@
 """The pretext objectives: what a foundation model was trained with, and what MDS scores cases with.
 
-Masks, seeds, partners and views are made here, never by the networks: the loss of a sample is a function of its crop and
-its seed alone, so that a score never depends on who else is in the batch and can be reproduced.
+Masks, seeds, partners and views are made here, never by the networks: the loss of a sample is a function of its crop
+and its seed alone, so that a score never depends on who else is in the batch and can be reproduced.
 """
 
 from __future__ import annotations
