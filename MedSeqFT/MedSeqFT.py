@@ -112,7 +112,8 @@ class MedSeqFTLogic(ScriptedLoadableModuleLogic):
         Raises ModuleNotFoundError if Slicer's Python lacks a package that the library needs.
         """
         self.libraryVersion()
-        return importlib.import_module("MedSeqFTLib.models.availability").choices()
+        models = importlib.import_module("MedSeqFTLib.models.catalogue").catalogue().models
+        return importlib.import_module("MedSeqFTLib.models.availability").choices(models)
 
     def commandLine(self) -> str | None:
         """What to type to use the command line. None in an installation, which has no launcher."""

@@ -41,12 +41,13 @@ def list_foundation(as_json: JsonOption = False) -> None:
     from MedSeqFTLib.models.availability import choices, this_machine
     from MedSeqFTLib.models.catalogue import catalogue
 
+    models = catalogue().models
     if as_json:
         machine = this_machine()
-        print_json([_document(model, machine) for model in catalogue().models])
+        print_json([_document(model, machine) for model in models])
         return
     columns = ("Model", "Title", "Licence", "File", "Pretext head", "Memory", "Here", "How to get it")
-    print_table(columns, (_row(choice) for choice in choices()), "The catalogue is empty")
+    print_table(columns, (_row(choice) for choice in choices(models)), "The catalogue is empty")
 
 
 def _document(model: FoundationModel, machine: Machine) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from MedSeqFTLib.models.catalogue import RESOURCES, FoundationModel, catalogue
+from MedSeqFTLib.models.catalogue import RESOURCES, FoundationModel
 
 _GIB = 1 << 30
 _ASKING = 5.0  # seconds that a driver may take to answer
@@ -90,8 +90,8 @@ class Choice:
     get: str
 
 
-def choices() -> list[Choice]:
-    """Every model of the catalogue, for a table. Raises WorkspaceError if the catalogue is damaged."""
+def choices(models: Iterable[FoundationModel]) -> list[Choice]:
+    """Models for a table, in their order."""
     machine = this_machine()
     return [
         Choice(
@@ -104,7 +104,7 @@ def choices() -> list[Choice]:
             obstacles=tuple(obstacles(model, machine)),
             get=where_to_get(model),
         )
-        for model in catalogue().models
+        for model in models
     ]
 
 

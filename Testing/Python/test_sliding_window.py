@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.sliding_window import predict_classes, window_count, window_starts
+from MedSeqFTLib.models.backbone import Features
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import Features
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.workspace.schema import TaskPlan, Window
 
