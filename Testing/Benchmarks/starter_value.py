@@ -23,6 +23,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from MedSeqFTLib.imaging.decathlon import import_cases, read_data_set, split
 from MedSeqFTLib.learning.data import PreparedData, make_plan
@@ -46,7 +47,6 @@ OVERLAP = 0.25  # of prediction windows: half the time of the product's 0.5
 SHOTS = (3, 5, 10)
 STARTS = ("starter", "random")
 DRAWS = 10_000  # of the bootstrap
-TARGET = 0.03  # Dice, at 5 cases
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def cells(tasks: Sequence[str], shots: Sequence[int], seeds: int, steps: int, ra
 Results = Mapping[tuple[str, int, int, str], Mapping[str, float]]
 
 
-def gain(results: Results, task: str, shots: int, seeds: Sequence[int]) -> tuple[float, float, float]:
-    """Mean gain in Dice, paired by case and seed, with a 95 % bootstrap interval over cases and seeds."""
+def gain(results: Results, task: str, shots: int, seeds: Sequence[int]) -> tuple[float, NDArray[np.float64]]:
+    """Mean gain in Dice, paired by case and seed, and what it would be for cases and seeds drawn anew."""
     pairs = [(results[task, shots, s, "starter"], results[task, shots, s, "random"]) for s in seeds]
     names = sorted(pairs[0][0])
     gains = np.array([[a[name] - b[name] for name in names] for a, b in pairs])
@@ -183,37 +183,49 @@ def gain(results: Results, task: str, shots: int, seeds: Sequence[int]) -> tuple
     some_seeds = rng.integers(len(seeds), size=(DRAWS, len(seeds)))
     some_cases = rng.integers(len(names), size=(DRAWS, len(names)))
     draws = [gains[np.ix_(s, c)].mean() for s, c in zip(some_seeds, some_cases, strict=True)]
+    return float(gains.mean()), np.array(draws)
+
+
+def interval(mean: float, draws: NDArray[np.float64]) -> str:
+    """In Dice points, with a 95 % interval."""
     low, high = np.percentile(draws, (2.5, 97.5))
-    return float(gains.mean()), float(low), float(high)
+    return f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def table(folder: Path, wanted: Sequence[Cell]) -> str:
-    """The results as a Markdown table; rows that are not finished are left out and counted."""
-    results: dict[tuple[str, int, int, str], Mapping[str, float]] = {}
-    for cell in wanted:
-        path = folder / "results" / f"{cell.name}.json"
-        if path.exists():
-            results[cell.task, cell.shots, cell.seed, cell.start] = json.loads(path.read_text())["dice"]
+def finished(folder: Path, wanted: Sequence[Cell]) -> Results:
+    """Dice by held-out case of every cell that is finished."""
+    paths = {cell: folder / "results" / f"{cell.name}.json" for cell in wanted}
+    return {
+        (cell.task, cell.shots, cell.seed, cell.start): json.loads(path.read_text())["dice"]
+        for cell, path in paths.items()
+        if path.exists()
+    }
+
+
+def table(results: Results, total: int) -> str:
+    """The results as a Markdown table; what is not finished for both starts is left out."""
     lines = [
-        "| Task | Training cases | From random weights | From the starter | Gain (95 % interval) | Seeds |",
+        "| Task | Training cases | From random weights | From the starter | Gain in points (95 % interval) | Seeds |",
         "|---|---|---|---|---|---|",
     ]
-    gains: dict[int, list[float]] = {}
-    for task in HELD_OUT:
-        for shots in SHOTS:
-            seeds = sorted(s for t, n, s, start in results if (t, n, start) == (task, shots, "starter"))
-            seeds = [s for s in seeds if (task, shots, s, "random") in results]
-            if not seeds:
-                continue
-            means = [fmean(fmean(results[task, shots, s, start].values()) for s in seeds) for start in STARTS]
-            mean, low, high = gain(results, task, shots, seeds)
-            gains.setdefault(shots, []).append(mean)
-            shown = f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-            lines.append(f"| {task} | {shots} | {means[1]:.3f} | {means[0]:.3f} | {shown} | {len(seeds)} |")
-    for shots in sorted(gains):
-        if len(gains[shots]) == len(HELD_OUT):
-            lines.append(f"| **mean of the tasks** | {shots} | | | **{100 * fmean(gains[shots]):+.1f}** | |")
-    return "\n".join([*lines, "", f"{len(results)} of {len(wanted)} cells finished."])
+    for shots in SHOTS:
+        rows = [row for task in HELD_OUT if (row := _row(results, task, shots)) is not None]
+        lines += [line for line, _, _ in rows]
+        if len(rows) == len(HELD_OUT):
+            mean, draws = fmean(mean for _, mean, _ in rows), np.mean([draws for _, _, draws in rows], axis=0)
+            lines.append(f"| **mean of the tasks** | {shots} | | | **{interval(mean, draws)}** | |")
+    return "\n".join([*lines, "", f"{len(results)} of {total} cells finished."])
+
+
+def _row(results: Results, task: str, shots: int) -> tuple[str, float, NDArray[np.float64]] | None:
+    both = {s for t, n, s, _ in results if (t, n) == (task, shots)}
+    seeds = sorted(s for s in both if all((task, shots, s, start) in results for start in STARTS))
+    if not seeds:
+        return None
+    starter, random_ = (fmean(fmean(results[task, shots, s, start].values()) for s in seeds) for start in STARTS)
+    mean, draws = gain(results, task, shots, seeds)
+    line = f"| {task} | {shots} | {random_:.3f} | {starter:.3f} | {interval(mean, draws)} | {len(seeds)} |"
+    return line, mean, draws
 
 
 def main() -> None:
@@ -239,7 +251,7 @@ def main() -> None:
         for cell in wanted[part::parts]:
             if not (options.folder / "results" / f"{cell.name}.json").exists():
                 run(workspace, cell, options.folder)
-    print(table(options.folder, wanted))
+    print(table(finished(options.folder, wanted), len(wanted)))
 
 
 if __name__ == "__main__":
