@@ -9,7 +9,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import torch
 from common import in_turns, machine, smooth_scan
 
 from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
@@ -68,5 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        main()
+    main()
