@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace, print_json
+from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace
 from MedSeqFTLib.errors import InputError
 
 Preset = Literal["quick", "balanced", "thorough"]
@@ -25,8 +25,7 @@ def adapt(
     as_json: JsonOption = False,
 ) -> None:
     """Adapt the model to a task with its accepted cases, in the background."""
-    from MedSeqFTLib.commands.outcome import report_end
-    from MedSeqFTLib.commands.watching import job_document, say_started
+    from MedSeqFTLib.commands.outcome import wait_or_leave
     from MedSeqFTLib.jobs import control
     from MedSeqFTLib.learning.preflight import check_adaptable
     from MedSeqFTLib.learning.settings import adapt_settings
@@ -36,12 +35,7 @@ def adapt(
     check_adaptable(opened, task, settings)
     job = control.new_job(opened, "adapt", task, settings.model_dump(mode="json"), seed)
     folder = control.start_job(opened, job)
-    if wait:
-        report_end(opened, folder, as_json)
-    elif as_json:
-        print_json(job_document(folder))
-    else:
-        say_started(folder)
+    wait_or_leave(opened, folder, wait, as_json)
 
 
 def _pairs(changes: list[str]) -> dict[str, str]:

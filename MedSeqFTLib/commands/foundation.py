@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -218,6 +218,7 @@ def _import_document(imported: Imported) -> dict[str, Any]:
 
 def _report(workspace: Workspace, imported: Imported) -> None:
     from MedSeqFTLib.models.availability import size_text
+    from MedSeqFTLib.models.recognition import some
 
     version, origin = imported.version, imported.version.origin
     assert origin is not None
@@ -229,7 +230,7 @@ def _report(workspace: Workspace, imported: Imported) -> None:
             ("Licence", origin.licence),
             ("File", f"{origin.file}, {size_text(origin.size)}, SHA-256 {origin.sha256}"),
             ("Tensors taken", origin.matched),
-            ("Begin afresh", _few(origin.fresh) or "none: the file has the whole network"),
+            ("Begin afresh", some(origin.fresh) or "none: the file has the whole network"),
             *(("Left out", text) for text in _left_out(imported)),
             ("Pretext head", "yes: MDS can score cases with it" if version.pretext else _WITHOUT_PRETEXT),
             ("Version", version.id),
@@ -243,9 +244,11 @@ def _report(workspace: Workspace, imported: Imported) -> None:
 
 def _left_out(imported: Imported) -> list[str]:
     """Tensors of the file that were not taken, by reason."""
+    from MedSeqFTLib.models.recognition import some
+
     found, unexpected = imported.coverage, imported.coverage.unexpected
     texts = [f"{count}: {reason}" for reason, count in Counter(found.dropped.values()).items()]
-    return [*texts, *([f"{len(unexpected)} that nothing is known of: {_few(unexpected)}"] if unexpected else [])]
+    return [*texts, *([f"{len(unexpected)} that nothing is known of: {some(unexpected)}"] if unexpected else [])]
 
 
 def _cautions(imported: Imported) -> list[str]:
@@ -255,11 +258,6 @@ def _cautions(imported: Imported) -> list[str]:
     lost = entry.pretext is not None and imported.version.pretext is None
     cautions = ["the file lacks the model's pretext head, or a part of it."] if lost else []
     return [*cautions, *([entry.caution] if entry.caution else [])]
-
-
-def _few(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest
 
 
 def export_foundation(

@@ -126,20 +126,14 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with an interrupted, cancelled or failed job from its last checkpoint."""
-    from MedSeqFTLib.commands.outcome import report_end
-    from MedSeqFTLib.commands.watching import job_document, say_started
+    from MedSeqFTLib.commands.outcome import wait_or_leave
     from MedSeqFTLib.jobs import control
 
     opened = open_workspace(workspace)
     folder = _chosen(opened, job)
     _, offset = folder.events()
     control.resume(opened, folder.id)
-    if wait:
-        report_end(opened, folder, as_json, offset)
-    elif as_json:
-        print_json(job_document(folder))
-    else:
-        say_started(folder)
+    wait_or_leave(opened, folder, wait, as_json, offset)
 
 
 def _chosen(workspace: Workspace, job: str | None) -> JobFolder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from MedSeqFTLib.commands.console import print_json, print_table, say
-from MedSeqFTLib.commands.watching import job_document, wait_for
+from MedSeqFTLib.commands.watching import job_document, say_started, wait_for
 from MedSeqFTLib.errors import MedSeqFTError
 
 if TYPE_CHECKING:
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 _READINGS = {"per-task": "each task by its own model", "single-model": "all tasks by one model"}
 #: One task in one reading: its scores before and after, None where nothing was measured.
 Comparison = tuple["TaskScores | None", "TaskScores | None"]
+
+
+def wait_or_leave(workspace: Workspace, folder: JobFolder, wait: bool, as_json: bool, offset: int = 0) -> None:
+    """After a start: report the job's end, or tell at once that it runs in the background. See `report_end`."""
+    if wait:
+        report_end(workspace, folder, as_json, offset)
+    elif as_json:
+        print_json(job_document(folder))
+    else:
+        say_started(folder)
 
 
 def report_end(workspace: Workspace, folder: JobFolder, as_json: bool, offset: int = 0) -> None:

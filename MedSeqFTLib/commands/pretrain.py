@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace, print_json
+from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace
 
 
 def pretrain(
@@ -25,8 +25,7 @@ def pretrain(
 
     The images are read where they lie and never changed. A job that was stopped goes on with 'medseqft jobs resume'.
     """
-    from MedSeqFTLib.commands.outcome import report_end
-    from MedSeqFTLib.commands.watching import job_document, say_started
+    from MedSeqFTLib.commands.outcome import wait_or_leave
     from MedSeqFTLib.jobs import control
     from MedSeqFTLib.learning.recipe import read_recipe
 
@@ -34,9 +33,4 @@ def pretrain(
     settings = read_recipe(recipe, data)
     job = control.new_job(opened, "pretrain", None, settings.model_dump(mode="json"), seed)
     folder = control.start_job(opened, job)
-    if wait:
-        report_end(opened, folder, as_json)
-    elif as_json:
-        print_json(job_document(folder))
-    else:
-        say_started(folder)
+    wait_or_leave(opened, folder, wait, as_json)

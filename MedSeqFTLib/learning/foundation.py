@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
 from MedSeqFTLib.learning.importing import import_starter
 from MedSeqFTLib.learning.preflight import check_selection
-from MedSeqFTLib.learning.pretraining import pretrain, train_pretext
+from MedSeqFTLib.learning.pretraining import PretextTraining
 from MedSeqFTLib.learning.progress import Job, Reporter
-from MedSeqFTLib.learning.publishing import publish_foundation
+from MedSeqFTLib.learning.publishing import publish_pretrained
 from MedSeqFTLib.learning.selection import PretextScorer
 from MedSeqFTLib.learning.settings import AdaptSettings, PretrainSettings
 from MedSeqFTLib.learning.stages import Context
@@ -45,12 +45,13 @@ def new_foundation(
     images = [case.image_sha256 for case in workspace.cases(task, Role.TRAIN)]
     reporter.message("The workspace has no foundation model yet: a small one is pre-trained first, as set.")
     identity = cache_key("foundation", pretraining, plan, images, job.seed)
-    backbone, pretext = pretrain([prepared], pretraining, job.seed, plan.patch, compute, reporter, identity)
+    training = PretextTraining([prepared], pretraining, job.seed, plan.patch, compute, reporter, identity)
+    backbone, pretext = training.foundation()
     note = (
         f"Small network, pre-trained here by masked reconstruction on the {len(prepared)} training images of "
         f"{task} for {settings.pretrain_steps} steps; a stand-in for a real foundation model."
     )
-    return publish_foundation(workspace, job.id, backbone, pretext, pretraining, note, reporter)
+    return publish_pretrained(workspace, job.id, backbone, pretext, pretraining, note, reporter)
 
 
 def scorer_for(context: Context) -> PretextScorer | None:
@@ -74,11 +75,7 @@ def scorer_for(context: Context) -> PretextScorer | None:
             network=foundation.network, batch_size=context.settings.batch_size, steps=context.settings.pretrain_steps
         )
         identity = context.identity(SUBSTITUTE_STAGE, foundation.files)
-        train_pretext(
-            SUBSTITUTE_STAGE,
-            {"head": pretext},
-            backbone,
-            pretext,
+        PretextTraining(
             [context.prepared],
             training,
             context.seed,
@@ -86,7 +83,7 @@ def scorer_for(context: Context) -> PretextScorer | None:
             context.compute,
             context.reporter,
             identity,
-        )
+        ).fit(SUBSTITUTE_STAGE, {"head": pretext}, backbone, pretext)
     return PretextScorer(
         backbone=backbone,
         pretext=pretext,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
-from MedSeqFTLib.learning.publishing import next_version, software
+from MedSeqFTLib.learning.publishing import publish_foundation
 from MedSeqFTLib.models.availability import shipped_file
 from MedSeqFTLib.models.catalogue import BACKBONE, PRETEXT, FoundationModel, catalogue
 from MedSeqFTLib.models.checkpoints import Checkpoint, read_checkpoint, write_tensors
@@ -19,7 +19,7 @@ from MedSeqFTLib.models.mapping import Coverage
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.recognition import expected_tensors, incomplete, recognise, shapes
 from MedSeqFTLib.models.weights import BACKBONE as BACKBONE_FILE
-from MedSeqFTLib.models.weights import PRETEXT_HEAD, file_hashes
+from MedSeqFTLib.models.weights import PRETEXT_HEAD
 from MedSeqFTLib.workspace.files import sha256_of, storage_errors
 from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.schema import ModelVersion, Origin
@@ -231,24 +231,17 @@ def _published(
             part = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             with storage_errors(folder / file):
                 write_tensors(part, folder / file, {"format": "pt"})
-        with next_version(workspace) as free:
-            version = ModelVersion(
-                id=name or free,
-                kind="foundation",
-                parent=None,
-                task=None,
-                job=None,
-                network=described.network,
-                pretext=pretext,
-                lora=described.lora,
-                input=described.input,
-                origin=origin,
-                software=software(),
-                files=file_hashes(folder),
-                note=_note(described),
-            )
-            workspace.publish(version, folder)
-    return version
+        return publish_foundation(
+            workspace,
+            folder,
+            described.network,
+            _note(described),
+            name=name,
+            pretext=pretext,
+            lora=described.lora,
+            input=described.input,
+            origin=origin,
+        )
 
 
 def _note(described: DescribedModel) -> str:

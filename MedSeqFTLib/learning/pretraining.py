@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from MedSeqFTLib.imaging.cache import Index3, PreparedCase, cache_key
 from MedSeqFTLib.imaging.sampling import in_shuffled_order, random_start
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.progress import Job, Reporter
-from MedSeqFTLib.learning.publishing import publish_foundation, published_by
+from MedSeqFTLib.learning.publishing import publish_pretrained, published_by
 from MedSeqFTLib.learning.runtime import settle_compute
 from MedSeqFTLib.learning.settings import ImageGroup, PretrainSettings
 from MedSeqFTLib.learning.training import Training
@@ -45,9 +47,9 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     groups = _prepare(workspace, settings, reporter, images)
     patch = (settings.patch_side,) * 3
     identity = cache_key("pretrain", settings, job.seed)
-    backbone, pretext = pretrain(groups, settings, job.seed, patch, compute, reporter, identity)
+    backbone, pretext = PretextTraining(groups, settings, job.seed, patch, compute, reporter, identity).foundation()
     note = f"Pre-trained by masked reconstruction on {_counted(settings)}, {settings.steps} steps."
-    return publish_foundation(workspace, job.id, backbone, pretext, settings, note, reporter).id
+    return publish_pretrained(workspace, job.id, backbone, pretext, settings, note, reporter).id
 
 
 def _counted(settings: PretrainSettings) -> str:
@@ -70,67 +72,59 @@ def _prepare(workspace: Workspace, settings: PretrainSettings, reporter: Reporte
     return [data.images(group) for group in settings.groups]
 
 
-def pretrain(
-    groups: Groups,
-    settings: PretrainSettings,
-    seed: int,
-    patch: Index3,
-    compute: Compute,
-    reporter: Reporter,
-    identity: str,
-) -> tuple[Backbone, Pretext]:
-    """M_0 and its pretext head, trained on random crops; see `train_pretext`."""
-    backbone = build_backbone(settings.network, seed).to(compute.device)
-    pretext = build_pretext(settings.pretext, settings.network, seed).to(compute.device)
-    modules = {"backbone": backbone, "head": pretext}
-    train_pretext(STAGE, modules, backbone, pretext, groups, settings, seed, patch, compute, reporter, identity)
-    return backbone, pretext
+@dataclass(frozen=True)
+class PretextTraining:
+    """Minimises a pretext loss on random crops: every group is seen equally often, and every image within its group.
 
-
-def train_pretext(
-    stage: str,
-    modules: Mapping[str, nn.Module],
-    backbone: Backbone,
-    pretext: Pretext,
-    groups: Groups,
-    settings: PretrainSettings,
-    seed: int,
-    patch: Index3,
-    compute: Compute,
-    reporter: Reporter,
-    identity: str,
-) -> None:
-    """Minimise a pretext loss on random crops: every group is seen equally often, and every image within its group.
-
-    Args:
-        modules: what is trained: the backbone and the head, or the head alone.
+    Attributes:
+        patch: voxels of a crop, z, y, x.
+        identity: everything that the run depends on, for its checkpoints.
     """
 
-    def losses(step: int) -> Mapping[str, Tensor]:
-        samples = range(step * settings.batch_size, (step + 1) * settings.batch_size)
-        crops = torch.stack([_crop(groups, patch, seed, index) for index in samples]).to(compute.device)
-        with compute.autocast():
-            loss = pretext(backbone, crops, [(seed, index, 2) for index in samples])
+    groups: Groups
+    settings: PretrainSettings
+    seed: int
+    patch: Index3
+    compute: Compute
+    reporter: Reporter
+    identity: str
+
+    def foundation(self) -> tuple[Backbone, Pretext]:
+        """M_0 and its pretext head, trained from random weights."""
+        network, device = self.settings.network, self.compute.device
+        backbone = build_backbone(network, self.seed).to(device)
+        pretext = build_pretext(self.settings.pretext, network, self.seed).to(device)
+        self.fit(STAGE, {"backbone": backbone, "head": pretext}, backbone, pretext)
+        return backbone, pretext
+
+    def fit(self, stage: str, modules: Mapping[str, nn.Module], backbone: Backbone, pretext: Pretext) -> None:
+        """Train `modules`: the backbone and the head, or the head alone."""
+        settings = self.settings
+        Training(
+            stage,
+            modules,
+            partial(self._losses, backbone, pretext),
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            compute=self.compute,
+            reporter=self.reporter,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            identity=self.identity,
+        ).run()
+
+    def _losses(self, backbone: Backbone, pretext: Pretext, step: int) -> Mapping[str, Tensor]:
+        size = self.settings.batch_size
+        samples = range(step * size, (step + 1) * size)
+        crops = torch.stack([self._crop(index) for index in samples]).to(self.compute.device)
+        with self.compute.autocast():
+            loss = pretext(backbone, crops, [(self.seed, index, 2) for index in samples])
         return {"reconstruction": loss.mean()}
 
-    Training(
-        stage,
-        modules,
-        losses,
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        compute=compute,
-        reporter=reporter,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        identity=identity,
-    ).run()
-
-
-def _crop(groups: Groups, patch: Index3, seed: int, index: int) -> Tensor:
-    """The crop [1, z, y, x] at a place of the endless sequence of crops."""
-    turn, number = divmod(index, len(groups))
-    group = groups[number]
-    case = group[in_shuffled_order(turn, len(group), seed)]
-    where = np.random.default_rng([seed, index, 0]).random(3)
-    return torch.from_numpy(case.image_crop(random_start(case.shape, patch, where), patch))[None]
+    def _crop(self, index: int) -> Tensor:
+        """The crop [1, z, y, x] at a place of the endless sequence of crops."""
+        turn, number = divmod(index, len(self.groups))
+        group = self.groups[number]
+        case = group[in_shuffled_order(turn, len(group), self.seed)]
+        where = np.random.default_rng([self.seed, index, 0]).random(3)
+        return torch.from_numpy(case.image_crop(random_start(case.shape, self.patch, where), self.patch))[None]

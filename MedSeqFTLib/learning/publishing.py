@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.models.weights import BACKBONE, PRETEXT_HEAD, file_hashes, save_module
 from MedSeqFTLib.workspace.files import storage_errors
+from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.schema import ExpectedInput, ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -32,6 +34,40 @@ def published_by(workspace: Workspace, job: str, kind: str) -> ModelVersion | No
 
 def publish_foundation(
     workspace: Workspace,
+    folder: Path,
+    network: NetworkSpec,
+    note: str,
+    *,
+    name: str | None = None,
+    job: str | None = None,
+    **declared: Any,
+) -> ModelVersion:
+    """Publish the files in a staging folder as a foundation version.
+
+    Args:
+        name: the version to make; None: the next free one.
+        declared: further fields of ModelVersion, such as pretext and input.
+
+    Raises StorageError.
+    """
+    with next_version(workspace) as free:
+        version = ModelVersion(
+            id=name or free,
+            kind="foundation",
+            parent=None,
+            task=None,
+            job=job,
+            network=network,
+            software=software(),
+            files=file_hashes(folder),
+            note=note,
+            **declared,
+        )
+        return workspace.publish(version, folder)
+
+
+def publish_pretrained(
+    workspace: Workspace,
     job: str,
     backbone: Backbone,
     pretext: Pretext,
@@ -42,22 +78,16 @@ def publish_foundation(
     """Publish M_0 with its pretext head. Raises StorageError."""
     with workspace.staging() as folder:
         save_modules(folder, {BACKBONE: backbone, PRETEXT_HEAD: pretext})
-        with next_version(workspace) as name:
-            version = ModelVersion(
-                id=name,
-                kind="foundation",
-                parent=None,
-                task=None,
-                job=job,
-                network=settings.network,
-                pretext=settings.pretext,
-                input=ExpectedInput(intensity={}, patch=(settings.patch_side,) * 3),
-                settings=recorded(settings),
-                software=software(),
-                files=file_hashes(folder),
-                note=note,
-            )
-            workspace.publish(version, folder)
+        version = publish_foundation(
+            workspace,
+            folder,
+            settings.network,
+            note,
+            job=job,
+            pretext=settings.pretext,
+            input=ExpectedInput(intensity={}, patch=(settings.patch_side,) * 3),
+            settings=recorded(settings),
+        )
     reporter.message(f"Foundation model {version.id}: {note}")
     return version
 

@@ -5,6 +5,7 @@ Free of torch. MedSeqFTLib.models.networks and MedSeqFTLib.models.pretext build 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import prod
 from typing import Annotated, Literal
 
@@ -23,7 +24,7 @@ class Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class NetworkDescription(Description):
+class NetworkDescription(Description, ABC):
     """What all networks declare.
 
     Attributes:
@@ -37,14 +38,14 @@ class NetworkDescription(Description):
     axes: Literal["zyx-LPS", "xyz-RAS"] = "zyx-LPS"
 
     @property
+    @abstractmethod
     def stride(self) -> int:
         """Voxels of which a side of a patch must be a multiple."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def features(self) -> int:
         """Channels of the decoder's features, on which heads work."""
-        raise NotImplementedError
 
 
 class ResidualUNetDescription(NetworkDescription):

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
 
 import torch
+from common import Silent
 from learning_samples import ball_workspace
 
 from MedSeqFTLib.jobs import control
@@ -27,17 +28,6 @@ from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.workspace.networks import ResidualUNetDescription
-
-
-class Silent:
-    """A reporter that does nothing."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def stage(self, *_: object, **__: object) -> None: ...
-
-    def step(self, *_: object) -> None: ...
 
 
 def train(reporter: object, checkpoint_seconds: float, steps: int) -> float:

@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,20 @@ def machine() -> str:
     import torch
 
     return f"{sys.platform}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+class Silent:
+    """A reporter that only gives a place for checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def stage(self, *_: object, **__: object) -> None: ...
+
+    def step(self, *_: object) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+    def check_cancel(self) -> None: ...

@@ -23,19 +23,20 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from common import Silent
 from numpy.typing import NDArray
 
 from MedSeqFTLib.imaging.decathlon import import_cases, read_data_set, split
 from MedSeqFTLib.learning.data import PreparedData, make_plan
 from MedSeqFTLib.learning.held_out import measure
 from MedSeqFTLib.learning.importing import import_starter
-from MedSeqFTLib.learning.publishing import next_version, save_modules
+from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import Context, stage_a
 from MedSeqFTLib.models.compute import choose_compute
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.segmenter import Segmenter
-from MedSeqFTLib.models.weights import BACKBONE, file_hashes
+from MedSeqFTLib.models.weights import BACKBONE
 from MedSeqFTLib.workspace.files import write_bytes_atomically
 from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -65,23 +66,6 @@ class Cell:
         return f"{self.task}-{self.shots}-{self.seed}-{self.start}-{self.steps}-{self.rate:g}"
 
 
-class Silent:
-    """A reporter that only gives a place for checkpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def stage(self, *_: object, **__: object) -> None: ...
-
-    def step(self, *_: object) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
-
-    def check_cancel(self) -> None: ...
-
-
 def prepare(data: Path, folder: Path) -> Workspace:
     """A workspace with every case of every data set, the starter, and a version with random weights."""
     path = folder / "workspace"
@@ -109,19 +93,7 @@ def parent(workspace: Workspace, start: str, seed: int) -> ModelVersion:
         return known
     with workspace.staging() as staged:
         save_modules(staged, {BACKBONE: build_backbone(starter.network, seed)})
-        with next_version(workspace) as name:
-            version = ModelVersion(
-                id=name,
-                kind="foundation",
-                parent=None,
-                task=None,
-                job=None,
-                network=starter.network,
-                input=starter.input,
-                files=file_hashes(staged),
-                note=note,
-            )
-            return workspace.publish(version, staged)
+        return publish_foundation(workspace, staged, starter.network, note, input=starter.input)
 
 
 def run(workspace: Workspace, cell: Cell, folder: Path) -> None:

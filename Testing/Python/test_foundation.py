@@ -12,11 +12,11 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.learning.adaptation import run_adaptation
 from MedSeqFTLib.learning.data import make_plan, patch_unit
-from MedSeqFTLib.learning.publishing import next_version, save_modules
+from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.models.catalogue import catalogue
 from MedSeqFTLib.models.networks import build_backbone
-from MedSeqFTLib.models.weights import BACKBONE, file_hashes
+from MedSeqFTLib.models.weights import BACKBONE
 from MedSeqFTLib.workspace.networks import (
     MaskedReconstructionDescription,
     ResidualUNetDescription,
@@ -37,18 +37,7 @@ def published(workspace: Workspace, network: Any, **declared: Any) -> ModelVersi
     """A foundation model with random weights and no pretext head."""
     with workspace.staging() as folder:
         save_modules(folder, {BACKBONE: build_backbone(network, 0)})
-        with next_version(workspace) as name:
-            version = ModelVersion(
-                id=name,
-                kind="foundation",
-                parent=None,
-                task=None,
-                job=None,
-                network=network,
-                files=file_hashes(folder),
-                **declared,
-            )
-            return workspace.publish(version, folder)
+        return publish_foundation(workspace, folder, network, "random weights", **declared)
 
 
 def test_an_adaptation_begins_with_the_starter(tmp_path: Path) -> None:
