@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
@@ -68,7 +69,8 @@ def scorer_for(context: Context) -> PretextScorer | None:
     if selection == "mds" and foundation.pretext is not None:
         description, pretext = foundation.pretext, load_pretext(context.workspace, foundation)
     else:
-        description = MaskedReconstructionDescription()
+        usual = MaskedReconstructionDescription().block
+        description = MaskedReconstructionDescription(block=math.gcd(usual, *context.plan.patch))
         frozen(backbone, context.compute.device)
         pretext = build_pretext(description, foundation.network, context.seed).to(context.compute.device)
         training = PretrainSettings(

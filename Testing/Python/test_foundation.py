@@ -66,6 +66,15 @@ def test_a_model_without_pretext_head_gets_a_substitute_or_another_selection(tmp
     assert version.network.kind == "segresnet"
 
 
+def test_the_blocks_of_a_substitute_fill_any_patch(tmp_path: Path) -> None:
+    workspace = ball_workspace(tmp_path)
+    published(workspace, SegResNetDescription(filters=8, blocks_down=(1, 1), blocks_up=(1,)))
+    version, _ = adapted(workspace, tmp_path, selection="mds-substitute", patch_side="0")
+    assert version.selection is not None
+    assert any(side % 8 for side in version.plans["balls"].patch), "otherwise nothing is tested here"
+    assert version.selection.pretext == MaskedReconstructionDescription(block=2)
+
+
 def test_a_substitute_head_leaves_the_foundation_model_as_it_is(tmp_path: Path) -> None:
     workspace = ball_workspace(tmp_path)
     network = ResidualUNetDescription(channels=(4, 8), decoder_features=4)
