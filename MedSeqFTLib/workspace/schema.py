@@ -190,10 +190,16 @@ class TaskPlan(Part):
 
 
 class CaseScore(Part):
-    """A held-out case measured with one reading of the model: Dice per label name; None: empty reference."""
+    """A held-out case measured with one reading of the model, by label name.
+
+    None where a figure is not defined: all three of an empty reference, and the distance of an empty prediction.
+    Labels that the case's reference does not speak of are not here.
+    """
 
     case: Name
     dice: dict[str, float | None]
+    hd95: dict[str, float | None] = {}  # 95 % Hausdorff distance of the surfaces, mm
+    nsd: dict[str, float | None] = {}  # normalised surface Dice at the tolerance that TaskScores names
 
 
 class TaskScores(Part):
@@ -204,6 +210,7 @@ class TaskScores(Part):
     version: Name  # the version that was measured
     cases: tuple[CaseScore, ...]
     mean_dice: float | None
+    tolerance: float | None = None  # mm, of nsd; None: surfaces were not measured
 
 
 class SelectionScore(Part):
