@@ -4,45 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import PreparedCase
+from MedSeqFTLib.learning.buffer import choose_buffer
 from MedSeqFTLib.learning.data import PreparedData, make_plan
-from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, scorer_for, starter
-from MedSeqFTLib.learning.measuring import CANDIDATE, STAGE, measure_all
+from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, starter
+from MedSeqFTLib.learning.measuring import STAGE, measure_all
+from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.pretraining import STAGE as FOUNDATION_STAGE
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.promotion import promote_if_no_worse
-from MedSeqFTLib.learning.publishing import (
-    next_version,
-    published_by,
-    recorded,
-    save_modules,
-    software,
-)
+from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.selection import select_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel, stage_a, stage_b
+from MedSeqFTLib.learning.stage_version import publish_stage
+from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.weights import (
-    BACKBONE,
-    TASK_BACKBONE,
-    chain_head,
-    file_hashes,
-    task_head,
-)
-from MedSeqFTLib.workspace.files import read_json, write_json
 from MedSeqFTLib.workspace.schema import (
     Case,
-    Document,
     ModelVersion,
     Role,
-    Selection,
     TaskPlan,
-    TaskScores,
 )
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -62,13 +47,6 @@ def run_adaptation(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     return version.id
 
 
-class SelectionFile(Document):
-    """selection.json in the job's folder: what MDS chose, and what the choice depends on."""
-
-    identity: str
-    selection: Selection
-
-
 @dataclass(frozen=True)
 class Adaptation:
     """The steps of one adaptation. After a kill they are all taken again; what was finished is read back."""
@@ -85,15 +63,12 @@ class Adaptation:
         self._announce(settings)
         compute = settle_compute(settings, self.reporter)
         context = self._context(settings, compute)
-        selection = self._selection(context)
-        kept = tuple(score.case for score in selection.scores if score.kept)
-        buffers = {**context.parent.buffers, self.task_name: kept}
-        task_model = stage_a(context, buffers)
+        selection = choose_buffer(context)
+        context = context.with_buffer(tuple(score.case for score in selection.scores if score.kept))
         with self.workspace.staging() as folder:
-            chain_model = stage_b(context, buffers, task_model, folder / "adapter")
-            scores = measure_all(context, task_model, chain_model)
-            _save(folder, self.task_name, task_model, chain_model)
-            return self._publish(context, selection, buffers, scores, folder)
+            learned = learn_in_memory(MedSeqFT(), context, folder)
+            scores = measure_all(context, learned.task_model, learned.chain)
+            return publish_stage(context, learned, folder, job=self.job.id, selection=selection, scores=scores)
 
     def _announce(self, settings: AdaptSettings) -> None:
         """Sizes of the stages in training steps, as measured on a CPU: they only steer the forecast."""
@@ -152,61 +127,3 @@ class Adaptation:
             self.reporter.step(done)
 
         return PreparedData(self.workspace, one_more).cases(train, plan)
-
-    def _selection(self, context: Context) -> Selection:
-        path = self.reporter.folder / "selection.json"
-        identity = context.identity("selection", context.foundation.files)
-        if path.exists():
-            kept = read_json(path, SelectionFile)
-            if kept.identity == identity:
-                return kept.selection
-        cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
-        selection = select_buffer(cases, scorer_for(context), context.settings, context.seed, self.reporter)
-        write_json(path, SelectionFile(identity=identity, selection=selection))
-        return selection
-
-    def _publish(
-        self,
-        context: Context,
-        selection: Selection,
-        buffers: dict[str, tuple[str, ...]],
-        scores: Sequence[TaskScores],
-        folder: Path,
-    ) -> ModelVersion:
-        with next_version(self.workspace) as name:
-            version = ModelVersion(
-                id=name,
-                kind="adapted",
-                parent=context.parent.id,
-                task=context.task,
-                job=self.job.id,
-                network=context.parent.network,
-                lora=context.parent.lora,
-                plans={**context.parent.plans, context.task: context.plan},
-                train_cases=tuple(case.id for case in context.train),
-                validation_cases=tuple(case.id for case in self.workspace.cases(context.task, Role.VALIDATION)),
-                buffers=buffers,
-                selection=selection,
-                scores=tuple(_named(score, name) for score in scores),
-                settings={**recorded(context.settings), "seed": context.seed, "computed on": str(context.compute)},
-                software=software(),
-                files=file_hashes(folder),
-            )
-            return self.workspace.publish(version, folder)
-
-
-def _save(folder: Path, task: str, task_model: TaskModel, chain_model: ChainModel) -> None:
-    chain_heads = {chain_head(name): head for name, head in chain_model.heads.items()}
-    save_modules(
-        folder,
-        {
-            BACKBONE: chain_model.backbone,
-            TASK_BACKBONE: task_model.backbone,
-            task_head(task): task_model.head,
-            **chain_heads,
-        },
-    )
-
-
-def _named(scores: TaskScores, version: str) -> TaskScores:
-    return scores.model_copy(update={"version": version}) if scores.version == CANDIDATE else scores

@@ -77,8 +77,14 @@ class AdaptSettings(Settings):
     stage_a_learning_rate: Rate = 5e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
+    feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
     stage_b_steps: Steps = 200
     stage_b_learning_rate: Rate = 1e-2
+    stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
+    stage_b_data: Literal["buffers and task", "task", "buffers"] = "buffers and task"
+    stage_b_bank: Annotated[int, Field(ge=0, le=10_000)] = 0  # batches whose targets are kept; 0: always new batches
+    buffers: Literal["all tasks", "this task"] = "all tasks"  # this task: no case of an earlier task is kept
+    served_by: Literal["stage A", "stage B"] = "stage A"  # which model segments the task: F_t, or M_t with h_t
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
     distil_earlier_tasks: bool = True
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
@@ -94,6 +100,23 @@ class AdaptSettings(Settings):
     pretrain_steps: Steps = 200  # of a new foundation model, or of a substitute for a missing pretext head
     augment: bool = True
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring prediction windows
+
+
+class StrategySettings(AdaptSettings):
+    """What the strategies that MedSeqFT is compared with need besides; tuned on a split of training cases."""
+
+    lwf_weight: Annotated[float, Field(ge=0)] = 1.0
+    lwf_temperature: Annotated[float, Field(gt=0)] = 2.0
+    ewc_weight: Annotated[float, Field(ge=0)] = 1e-3
+    ewc_patches: Annotated[int, Field(ge=1)] = 64  # whose gradients tell how important a weight is
+    replay_weight: Annotated[float, Field(ge=0)] = 1.0
+    lora_rate: Rate = 1e-2
+    probe_rate: Rate = 1e-2
+
+    @classmethod
+    def of(cls, settings: AdaptSettings) -> StrategySettings:
+        """The settings themselves, or with the defaults of this class where they say nothing."""
+        return settings if isinstance(settings, cls) else cls(**settings.model_dump())
 
 
 PRESETS: dict[str, dict[str, int]] = {

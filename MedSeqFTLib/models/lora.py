@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora.layer import Conv3d as PeftConv3d
 from peft.tuners.lora.layer import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.checkpoints import write_tensors
 from MedSeqFTLib.workspace.files import storage_errors
@@ -59,15 +69,31 @@ class WeightSpaceConvTranspose3d(WeightSpaceConv3d):
 def attach_lora(backbone: Backbone, rank: int, alpha: int, seed: int, base: str = "", layers: str = ".*") -> PeftModel:
     """Freeze the backbone and give its linear and convolution layers a trainable low-rank change, at first zero.
 
-    The backbone is changed in place; `merge` gives it back.
+    A layer whose weight has a smaller full rank than `rank` gets that. The backbone is changed in place; `merge` gives
+    it back.
 
     Args:
         base: what the adapter belongs to, kept in its configuration.
         layers: a regular expression; only layers whose whole name matches are changed.
+
+    Raises InputError if the rank is above the full rank of every layer.
     """
     kinds = nn.Linear | nn.Conv3d | nn.ConvTranspose3d
-    targets = [n for n, module in backbone.named_modules() if isinstance(module, kinds) and re.fullmatch(layers, n)]
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
+    found = {n: m for n, m in backbone.named_modules() if isinstance(m, kinds) and re.fullmatch(layers, n)}
+    widths, targets = {name: full_rank(module) for name, module in found.items()}, list(found)
+    if rank > max(widths.values(), default=0):
+        raise InputError(
+            f"lora_rank {rank} is more than any layer of the network can use: the widest has rank "
+            f"{max(widths.values(), default=0)}. Take a smaller rank."
+        )
+    narrow = {name: width for name, width in widths.items() if width < rank}
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=targets,
+        rank_pattern={_exactly(name): width for name, width in narrow.items()},
+        alpha_pattern={_exactly(name): alpha * width / rank for name, width in narrow.items()},  # the same alpha / r
+    )
     config._register_custom_module(
         {nn.Conv3d: WeightSpaceConv3d, nn.ConvTranspose3d: WeightSpaceConvTranspose3d}  # peft's own hook
     )
@@ -81,10 +107,42 @@ def attach_lora(backbone: Backbone, rank: int, alpha: int, seed: int, base: str 
     return adapted
 
 
+def full_rank(layer: nn.Module) -> int:
+    """The largest rank that a change of the layer's weight can have, as LoRA factorises it."""
+    assert isinstance(layer.weight, Tensor)
+    outputs = layer.weight.shape[1 if isinstance(layer, nn.ConvTranspose3d) else 0]
+    return int(min(outputs, layer.weight.numel() // outputs))
+
+
+def _exactly(name: str) -> str:
+    """peft looks for its patterns, which are regular expressions, at the end of names."""
+    return f"^{re.escape(name)}"
+
+
 def merge(adapted: PeftModel) -> Backbone:
     """Add the changes to the weights for good and return the plain backbone with its own parameter names."""
     backbone: Backbone = adapted.merge_and_unload()
     return backbone
+
+
+def load_adapter(adapted: PeftModel, folder: Path) -> None:
+    """Take over the changes that `save_adapter` wrote for the same base and the same rank.
+
+    Raises:
+        InputError: the adapter belongs to another base, or has another rank.
+        WorkspaceError: the adapter is missing or damaged.
+    """
+    wanted = adapted.peft_config[ADAPTER]
+    try:
+        stored, tensors = PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WorkspaceError(f"The adapter in {folder} is missing or damaged: {error}.") from error
+    for what in ("base_model_name_or_path", "r", "lora_alpha"):
+        if getattr(stored, what) != getattr(wanted, what):
+            raise InputError(
+                f"The adapter in {folder} has {what} {getattr(stored, what)}, but {getattr(wanted, what)} is needed."
+            )
+    set_peft_model_state_dict(adapted, tensors, adapter_name=ADAPTER)
 
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:

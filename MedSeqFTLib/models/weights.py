@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models.backbone import Backbone
@@ -87,11 +87,25 @@ def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[Backbo
     return backbone, load_head(workspace, version, task_head(version.task), version.plans[version.task])
 
 
-def _loaded(module: M, workspace: Workspace, version: ModelVersion, name: str) -> M:
+def load_memory(workspace: Workspace, version: ModelVersion, name: str) -> dict[str, Tensor]:
+    """Further tensors that a strategy stored with a version. Raises WorkspaceError if they are missing or damaged."""
+    path = _checked(workspace, version, name)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WorkspaceError(f"{path} is damaged: {error}.") from error
+
+
+def _checked(workspace: Workspace, version: ModelVersion, name: str) -> Path:
     path = workspace.version_folder(version.id) / name
     if name not in version.files:
         raise WorkspaceError(f"Version {version.id} has no file {name}.")
     check_sha256(path, version.files[name])
+    return path
+
+
+def _loaded(module: M, workspace: Workspace, version: ModelVersion, name: str) -> M:
+    path = _checked(workspace, version, name)
     try:
         module.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

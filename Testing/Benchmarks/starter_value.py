@@ -32,7 +32,8 @@ from MedSeqFTLib.learning.held_out import measure
 from MedSeqFTLib.learning.importing import import_starter
 from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.learning.stages import Context, stage_a
+from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.learning.strategies.medseqft import stage_a
 from MedSeqFTLib.models.compute import choose_compute
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.segmenter import Segmenter
@@ -122,7 +123,7 @@ def run(workspace: Workspace, cell: Cell, folder: Path) -> None:
         train=train,
         prepared=PreparedData(workspace).cases(train, plan),
     )
-    model = stage_a(context, {})
+    model = stage_a(context)
     held_out = workspace.cases(cell.task, Role.VALIDATION)
     segmenter = Segmenter(model.backbone, model.head, plan, compute, OVERLAP)
     scores = measure(workspace, segmenter, held_out, plan, "per-task", version.id, lambda: None, lambda: None)

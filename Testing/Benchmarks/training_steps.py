@@ -25,7 +25,7 @@ from MedSeqFTLib.imaging.preprocessing import network_values, to_levels
 from MedSeqFTLib.imaging.sampling import PatchSampler, augmentation
 from MedSeqFTLib.jobs.events import EventWriter
 from MedSeqFTLib.jobs.reporter import Reporter
-from MedSeqFTLib.learning.retention import StageA, segmentation_loss
+from MedSeqFTLib.learning.losses import TaskLoss, segmentation_loss
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.compute import Compute, bfloat16_is_faster
@@ -64,7 +64,7 @@ class Ours:
         backbone, head = networks()
         sampler = PatchSampler(self.cases, self.patch, BATCH, seed=0)
         settings = AdaptSettings()
-        losses = StageA(backbone, head, None, sampler, [], settings, self.compute)
+        losses = TaskLoss(backbone, head, sampler, self.compute)
         run = self.folder / f"run{time.monotonic_ns()}"
         run.mkdir()
         with EventWriter(run / "events.jsonl") as events:

@@ -15,9 +15,10 @@ from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
 from MedSeqFTLib.evaluation.averages import mean_dice
 from MedSeqFTLib.evaluation.metrics import dice_per_label
 from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
+from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.promotion import verdict
-from MedSeqFTLib.learning.retention import feature_distance, segmentation_loss, with_unknown_as_background
+from MedSeqFTLib.learning.retention import feature_distance
 from MedSeqFTLib.learning.selection import PretextScorer, buffer_size, pretext_losses, select_buffer
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training

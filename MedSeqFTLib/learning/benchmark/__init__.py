@@ -1,0 +1,1 @@
+"""Task sequences under several strategies: `medseqft benchmark CONFIG`."""

@@ -1,0 +1,274 @@
+"""Computes the cells of a benchmark, each once; after a kill it goes on from where it was.
+
+Several processes may work on the same folder: a cell is taken by whoever locks it first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import SupportsFloat
+
+import torch
+from filelock import FileLock, Timeout
+
+from MedSeqFTLib.learning.benchmark.cells import Cell
+from MedSeqFTLib.learning.benchmark.material import Material
+from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, record_of
+from MedSeqFTLib.learning.buffer import choose_buffer
+from MedSeqFTLib.learning.data import PreparedData
+from MedSeqFTLib.learning.held_out import Reading, measure
+from MedSeqFTLib.learning.memory import learn_in_memory
+from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.publishing import published_by
+from MedSeqFTLib.learning.settings import StrategySettings
+from MedSeqFTLib.learning.stage_version import publish_stage
+from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.learning.strategies.base import Strategy
+from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.head import Head
+from MedSeqFTLib.models.segmenter import Segmenter
+from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
+from MedSeqFTLib.workspace.files import write_json
+from MedSeqFTLib.workspace.schema import ModelVersion, Selection, TaskScores
+
+_PAUSE = 2.0  # seconds between two looks at cells that others compute
+_TIMES = "times.txt"
+
+
+class Runner:
+    """Computes cells in `folder`."""
+
+    def __init__(self, material: Material, compute: Compute, folder: Path, reporter: Reporter) -> None:
+        self._material, self._compute = material, compute
+        self._folder, self._reporter = folder, reporter
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Compute what is not finished. Parents stand before their children.
+
+        Raises:
+            JobError: a loss became unusable, or memory is too small.
+            StorageError: the disk is full; run again to go on.
+        """
+        open_cells = list(cells)
+        while open_cells:
+            before = len(open_cells)
+            open_cells = [cell for cell in open_cells if not self._finish(cell)]
+            if len(open_cells) == before:
+                self._reporter.check_cancel()
+                time.sleep(_PAUSE)  # another process computes them
+
+    def _finish(self, cell: Cell) -> bool:
+        """Compute a cell if nobody else does; whether it is finished now."""
+        if record_of(self._folder, cell):
+            return True
+        if cell.parent is not None and record_of(self._folder, cell.parent) is None:
+            return False
+        folder = cell_folder(self._folder, cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                if record_of(self._folder, cell) is None:
+                    self._compute_cell(cell, folder)
+        except Timeout:
+            return False
+        return True
+
+    def _compute_cell(self, cell: Cell, folder: Path) -> None:
+        strategy = REGISTRY[cell.strategy]
+        reporter = CellReporter(folder, self._reporter, cell.key)
+        version = published_by(self._material.workspace, cell.key, "adapted")
+        if version is None:
+            version = self._learn(strategy, cell, reporter)
+        record = self._measured(strategy, cell, version, reporter)
+        write_json(folder / RECORD, record)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    def _learn(self, strategy: Strategy, cell: Cell, reporter: Reporter) -> ModelVersion:
+        context = self._context(cell, reporter)
+        selection = None
+        times = _Times(reporter.folder / _TIMES)
+        with times, self._material.workspace.staging() as folder:
+            context, selection = _with_buffer(strategy, context)
+            learned = learn_in_memory(strategy, context, folder)
+            return publish_stage(
+                context, learned, folder, job=cell.key, selection=selection, note=f"benchmark, {strategy.title}"
+            )
+
+    def _context(self, cell: Cell, reporter: Reporter) -> Context:
+        contexts = [self._one_context(cell, *other, reporter) for other in cell.beside]
+        return replace(self._one_context(cell, cell.task, cell.settings, reporter), beside=contexts)
+
+    def _one_context(self, cell: Cell, task: str, settings: StrategySettings, reporter: Reporter) -> Context:
+        material = self._material
+        plan = material.plan(task, settings)
+        train = material.training_cases(task, cell.seed)
+        parent = self._version(cell.parent) if cell.parent else material.foundation
+        return Context(
+            workspace=material.workspace,
+            reporter=reporter,
+            settings=settings,
+            compute=self._compute,
+            seed=cell.seed,
+            task=task,
+            plan=plan,
+            parent=parent,
+            foundation=material.foundation,
+            train=train,
+            prepared=PreparedData(material.workspace).cases(train, plan),
+        )
+
+    def _version(self, cell: Cell) -> ModelVersion:
+        record = record_of(self._folder, cell)
+        assert record is not None, "parents are computed first"
+        return self._material.workspace.version(record.version)
+
+    def _measured(self, strategy: Strategy, cell: Cell, version: ModelVersion, reporter: Reporter) -> CellRecord:
+        times = _Times(reporter.folder / _TIMES)
+        own = [self._measure(cell, version, cell.task, "per-task", reporter)]
+        if strategy.all_at_once:
+            own += [self._measure(cell, version, task, "single-model", reporter) for task, _ in cell.beside]
+        single: list[TaskScores] = []
+        if strategy.single_model == "chain":
+            known = {scores.task: scores for scores in own} if _one_model(version) else {}
+            single = [
+                known.get(task) or self._measure(cell, version, task, "single-model", reporter)
+                for task in version.plans
+            ]
+        return CellRecord(
+            key=cell.key,
+            strategy=cell.strategy,
+            task=cell.task,
+            seed=cell.seed,
+            parent=cell.parent.key if cell.parent else None,
+            version=version.id,
+            seconds=times.seconds,
+            whole=times.starts == 1,
+            peak_mib=times.peak_mib,
+            computed_on=str(self._compute),
+            per_task=tuple(_read_as(scores, "per-task") for scores in own),
+            single_model=tuple(_read_as(scores, "single-model") for scores in single),
+        )
+
+    def _measure(
+        self, cell: Cell, version: ModelVersion, task: str, reading: Reading, reporter: Reporter
+    ) -> TaskScores:
+        workspace, plan = self._material.workspace, version.plans[task]
+        cases = self._material.measured_cases(task)
+        reporter.stage(f"measure {task}", len(cases))
+        model = _model(self._material, version, task, reading)
+        segmenter = Segmenter(*model, plan, self._compute, cell.settings.overlap)
+        done = 0
+
+        def after_case() -> None:
+            nonlocal done
+            done += 1
+            reporter.step(done)
+
+        return measure(workspace, segmenter, cases, plan, reading, version.id, after_case, reporter.check_cancel)
+
+
+def _with_buffer(strategy: Strategy, context: Context) -> tuple[Context, Selection | None]:
+    if not strategy.keeps_cases:
+        return context, None
+    selection = choose_buffer(context)
+    return context.with_buffer(tuple(score.case for score in selection.scores if score.kept)), selection
+
+
+def _one_model(version: ModelVersion) -> bool:
+    """Whether the model that serves the version's task is the one that is handed on."""
+    return version.files["backbone.safetensors"] == version.files["task-backbone.safetensors"]
+
+
+def _model(material: Material, version: ModelVersion, task: str, reading: Reading) -> tuple[Backbone, Head]:
+    if reading == "per-task":
+        return load_task_model(material.workspace, version)
+    backbone = load_backbone(material.workspace, version)
+    return backbone, load_head(material.workspace, version, chain_head(task), version.plans[task])
+
+
+def _read_as(scores: TaskScores, reading: Reading) -> TaskScores:
+    return scores.model_copy(update={"reading": reading})
+
+
+@dataclass(frozen=True)
+class CellReporter:
+    """Checkpoints go into the cell's folder; what is told goes on to whoever listens, with the cell's name."""
+
+    folder: Path
+    outer: Reporter
+    name: str
+
+    def plan(self, stages: Sequence[tuple[str, float]]) -> None: ...
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        self.outer.stage(f"{self.name}: {name}", total, done)
+
+    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None) -> None:
+        self.outer.step(step, losses)
+
+    def message(self, text: str) -> None:
+        self.outer.message(f"{self.name}: {text}")
+
+    def warning(self, text: str) -> None:
+        self.outer.warning(f"{self.name}: {text}")
+
+    def device(self, device: str, text: str | None = None) -> None:
+        self.outer.device(device, text)
+
+    def check_cancel(self) -> None:
+        self.outer.check_cancel()
+
+
+class _Times:
+    """Seconds that a cell has taken, over all its starts; kept in a file with a line for each start.
+
+    A start that was killed leaves no seconds, only its line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began = 0.0
+
+    def __enter__(self) -> _Times:
+        with self._path.open("a", encoding="ascii") as file:
+            file.write("start\n")
+        self._began = time.perf_counter()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else float("nan")
+        with self._path.open("a", encoding="ascii") as file:
+            file.write(f"{time.perf_counter() - self._began:.3f} {peak:.1f}\n")
+
+    @property
+    def _lines(self) -> list[str]:
+        return self._path.read_text("ascii").splitlines()
+
+    @property
+    def starts(self) -> int:
+        """How often the cell was begun."""
+        return self._lines.count("start")
+
+    @property
+    def _ends(self) -> list[tuple[float, float]]:
+        parts = (line.split() for line in self._lines if line != "start")
+        return [(float(seconds), float(peak)) for seconds, peak in parts]
+
+    @property
+    def seconds(self) -> float:
+        """Of all starts that ended."""
+        return sum(seconds for seconds, _ in self._ends)
+
+    @property
+    def peak_mib(self) -> float | None:
+        """Of memory on the GPU; None without one."""
+        peak = max((peak for _, peak in self._ends), default=float("nan"))
+        return None if peak != peak else peak

@@ -1,0 +1,35 @@
+"""Which cases of a task are kept: chosen once for a job, and read back after a kill."""
+
+from __future__ import annotations
+
+from MedSeqFTLib.learning.foundation import scorer_for
+from MedSeqFTLib.learning.selection import select_buffer
+from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.workspace.files import read_json, write_json
+from MedSeqFTLib.workspace.schema import Document, Selection
+
+
+class SelectionFile(Document):
+    """selection.json in the job's folder: what was chosen, and what the choice depends on."""
+
+    identity: str
+    selection: Selection
+
+
+def choose_buffer(context: Context) -> Selection:
+    """The buffer of the context's task, as its settings say.
+
+    Raises:
+        InputError: the foundation model has no pretext head and no other selection was asked for.
+        StorageError: the disk is full.
+    """
+    path = context.reporter.folder / "selection.json"
+    identity = context.identity("selection", context.foundation.files)
+    if path.exists():
+        stored = read_json(path, SelectionFile)
+        if stored.identity == identity:
+            return stored.selection
+    cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
+    selection = select_buffer(cases, scorer_for(context), context.settings, context.seed, context.reporter)
+    write_json(path, SelectionFile(identity=identity, selection=selection))
+    return selection

@@ -1,0 +1,57 @@
+"""When a stage does not fit into memory: once more with less at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.learning.data import patch_unit
+from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.learning.strategies.base import Learned, Strategy
+
+
+def learn_in_memory(strategy: Strategy, context: Context, folder: Path) -> Learned:
+    """Learn; when memory runs out, begin the stage again with half the batch, or with smaller patches.
+
+    Raises JobError if that does not fit either, or nothing can be halved.
+    """
+    try:
+        return strategy.learn(context, folder)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+    smaller, what = halved(context)  # outside of the handler, which would keep the models in memory
+    context.reporter.warning(f"Out of memory ({reason}). The stage begins again with {what}.")
+    if context.compute.device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        return strategy.learn(smaller, folder)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise JobError(
+            f"Out of memory, with {what} too. Close other programs, or set a smaller patch_side or batch_size."
+        ) from error
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not allocate; on a CPU it says so only in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def halved(context: Context) -> tuple[Context, str]:
+    """The same stage with half the batch, or else with patches of half the size; and that in words. Raises JobError."""
+    batch = context.settings.batch_size
+    if batch > 1:
+        settings = context.settings.model_copy(update={"batch_size": batch // 2})
+        return replace(context, settings=settings), f"batches of {batch // 2} instead of {batch}"
+    unit = patch_unit(context.foundation)
+    z, y, x = (max(unit, side // 2 // unit * unit) for side in context.plan.patch)
+    if (z, y, x) == tuple(context.plan.patch):
+        raise JobError("Out of memory, and neither batch nor patch can be halved. Close other programs.")
+    plan = context.plan.model_copy(update={"patch": (z, y, x)})
+    return replace(context, plan=plan), f"patches of {z} x {y} x {x} voxels"

@@ -1,0 +1,52 @@
+"""The one interface of all strategies: how a model learns one task after another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a stage leaves behind.
+
+    task_model segments the task from now on; chain is handed on and segments every task so far. They may share their
+    modules. `memory` are further tensors by file name, which the strategy's next stage finds with the version.
+    """
+
+    task_model: TaskModel
+    chain: ChainModel
+    memory: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """How a model learns one task after another. All get the same cases, patches, augmentation, seeds and steps."""
+
+    title: ClassVar[str]
+    description: ClassVar[str]
+    keeps: ClassVar[str]  # what of earlier tasks has to be kept, apart from the model handed on
+    begins_with: ClassVar[Literal["foundation model", "previous model"]] = "previous model"
+    all_at_once: ClassVar[bool] = False  # learns all tasks in one stage and needs all their data
+    keeps_cases: ClassVar[bool] = False  # needs a buffer
+    #: Whether one model segments all tasks: the chain; a shared backbone with small parts of each task's own, which
+    #: later stages do not touch; or none.
+    single_model: ClassVar[Literal["chain", "own parts", "none"]] = "chain"
+
+    #: Time of a stage over that of full fine-tuning with as many steps; only forecasts use it.
+    relative_time: ClassVar[float] = 1.0
+
+    @abstractmethod
+    def learn(self, context: Context, folder: Path) -> Learned:
+        """Learn the context's task. Files for the version may be written into `folder`.
+
+        Raises:
+            JobError: the loss became unusable.
+            WorkspaceError: a stored file is damaged.
+        """

@@ -1,0 +1,158 @@
+"""MedSeqFT: full fine-tuning with a teacher on the buffers (stage A), then a low-rank hand-over (stage B)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft import PeftModel
+from torch import Tensor
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.sampling import PatchSampler
+from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn, together
+from MedSeqFTLib.learning.retention import FeatureRetention, Imitation, Teacher
+from MedSeqFTLib.learning.stages import (
+    ChainModel,
+    Context,
+    TaskModel,
+    buffer_samplers,
+    first_head,
+    parent_backbone,
+    parent_heads,
+    task_sampler,
+    train,
+    trainable_copies,
+)
+from MedSeqFTLib.learning.strategies.base import Learned, Strategy
+from MedSeqFTLib.learning.student import low_rank_student
+from MedSeqFTLib.learning.training import Losses
+from MedSeqFTLib.models.backbone import Backbone, Features
+from MedSeqFTLib.models.head import Head
+from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter
+from MedSeqFTLib.models.weights import frozen, load_backbone
+
+ADAPTER = "adapter"
+
+
+class MedSeqFT(Strategy):
+    title = "MedSeqFT"
+    description = "Fine-tuning with feature distillation on the buffers; a low-rank change is handed on."
+    keeps = "images of K cases a task"
+    relative_time = 1.6
+    keeps_cases = True
+
+    def learn(self, context: Context, folder: Path) -> Learned:
+        task_model = stage_a(context)
+        chain = stage_b(context, task_model, folder / ADAPTER)
+        if context.settings.served_by == "stage B":
+            task_model = TaskModel(chain.backbone, chain.heads[context.task])
+        return Learned(task_model, chain)
+
+
+def stage_a(context: Context) -> TaskModel:
+    """Full fine-tuning of the parent on the task, held in place by a teacher on the buffers."""
+    settings = context.settings
+    model = TaskModel(parent_backbone(context), first_head(context))
+    losses = together(
+        TaskLoss(model.backbone, model.head, task_sampler(context), context.compute),
+        every(settings.feature_interval, _retention(context, model.backbone)),
+    )
+    modules = {"backbone": model.backbone, "head": model.head}
+    train(context, "stage A", modules, losses, settings.stage_a_steps, settings.stage_a_learning_rate)
+    return model
+
+
+def _retention(context: Context, backbone: Backbone) -> Losses:
+    settings = context.settings
+    version = {"parent": context.parent, "foundation": context.foundation}.get(settings.stage_a_teacher)
+    if version is None or not settings.feature_weight:
+        return in_turn()
+    teacher = frozen(load_backbone(context.workspace, version), context.compute.device)
+    samplers = buffer_samplers(context, list(context.buffers)).values()
+    weight, compute = settings.feature_weight, context.compute
+    return in_turn(*(FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in samplers))
+
+
+def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> ChainModel:
+    """A low-rank change that imitates `teacher` on the task, and the parent on earlier tasks.
+
+    The adapter is written to `adapter_folder` in peft's format before it is merged.
+    """
+    settings = context.settings
+    before = parent_heads(context)
+    heads = trainable_copies({**before, context.task: teacher.head})
+    student = _student(context)
+    task = Teacher(
+        frozen(teacher.backbone, context.compute.device),
+        frozen(teacher.head, context.compute.device),
+        _task_data(context),
+        context.compute,
+        settings.stage_b_bank,
+    )
+    losses = together(
+        Imitation(student, heads[context.task], task, settings, context.compute),
+        in_turn(*_earlier(context, student, heads, before)),
+    )
+    modules = {"student": student, **{f"head of {name}": head for name, head in heads.items()}}
+    train(context, "stage B", modules, losses, settings.stage_b_steps, settings.stage_b_learning_rate)
+    save_adapter(student, adapter_folder)
+    return ChainModel(merge(student), heads)
+
+
+def _student(context: Context) -> PeftModel:
+    """Low-rank adapters on M_{t-1}; or, on M_0, the adapters of all earlier stages, which are trained on."""
+    if context.settings.stage_b_base == "parent":
+        return low_rank_student(context, parent_backbone(context), context.parent)
+    student = low_rank_student(
+        context, load_backbone(context.workspace, context.foundation).to(context.compute.device), context.foundation
+    )
+    if context.parent.id != context.foundation.id:
+        load_adapter(student, context.workspace.version_folder(context.parent.id) / ADAPTER)
+    return student
+
+
+def _task_data(context: Context) -> PatchSampler:
+    if context.settings.stage_b_data != "buffers":
+        return task_sampler(context)
+    own = buffer_samplers(context, [context.task])
+    if not own:
+        raise InputError("stage_b_data 'buffers' needs a buffer of the present task; selection 'none' keeps none.")
+    return own[context.task]
+
+
+def _earlier(
+    context: Context, student: PeftModel, heads: dict[str, Head], before: dict[str, Head]
+) -> Sequence[Imitation]:
+    settings, compute = context.settings, context.compute
+    if not settings.distil_earlier_tasks or settings.stage_b_data == "task":
+        return ()
+    parent = _parent(context, student)
+    return [
+        Imitation(
+            student,
+            heads[task],
+            Teacher(parent, before[task], data, compute, settings.stage_b_bank),
+            settings,
+            compute,
+            "earlier ",
+        )
+        for task, data in buffer_samplers(context, list(before)).items()
+    ]
+
+
+class _WithoutAdapters:
+    """The student's base as a teacher: no second copy of it in memory."""
+
+    def __init__(self, student: PeftModel) -> None:
+        self._student = student
+
+    def __call__(self, image: Tensor) -> Features:
+        with self._student.disable_adapter():
+            return self._student(image)
+
+
+def _parent(context: Context, student: PeftModel) -> _WithoutAdapters | Backbone:
+    if context.settings.stage_b_base == "parent":
+        return _WithoutAdapters(student)
+    return frozen(parent_backbone(context), context.compute.device)
