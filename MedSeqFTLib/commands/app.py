@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from MedSeqFTLib.commands import (
     adapt,
+    benchmark,
     case,
     demo,
     doctor,
@@ -93,6 +94,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
 app.command("import-decathlon")(import_decathlon.import_decathlon)
+app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

@@ -77,6 +77,14 @@ class Run:
     stages: tuple[Cell, ...]
     transfers: Mapping[str, Cell] = field(default_factory=dict)
 
+    @property
+    def cells(self) -> list[Cell]:
+        """Everything that must be computed for it, parents first."""
+        found: dict[str, Cell] = {}
+        for cell in (*self.stages, *self.transfers.values()):
+            found.update((ancestor.key, ancestor) for ancestor in _lineage(cell) if ancestor.key not in found)
+        return list(found.values())
+
 
 class Planner:
     """Expands a description. `data` names the cases and the foundation model."""
@@ -150,13 +158,8 @@ def _learner(kind: str, first: bool) -> str:
 
 
 def in_order(runs: Sequence[Run], more: Sequence[Cell] = ()) -> list[Cell]:
-    """Every cell once, parents before children, as far as possible run by run."""
-    found: dict[str, Cell] = {}
-    for run in runs:
-        for cell in (*run.stages, *run.transfers.values()):
-            found.update((ancestor.key, ancestor) for ancestor in _lineage(cell) if ancestor.key not in found)
-    found.update((cell.key, cell) for cell in more if cell.key not in found)
-    return list(found.values())
+    """Every cell once, parents before children."""
+    return list({cell.key: cell for cell in [*(cell for run in runs for cell in run.cells), *more]}.values())
 
 
 def _lineage(cell: Cell) -> Iterator[Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.settings import Share, Steps, StrategySettings
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
+from MedSeqFTLib.models.catalogue import RESOURCES
 from MedSeqFTLib.workspace.files import explain
 from MedSeqFTLib.workspace.schema import Name
 
@@ -47,17 +49,32 @@ def _refuse_unknown(table: dict[str, Any], known: Sequence[str]) -> None:
             raise ValueError(f"unknown key '{key}'{guess} Allowed are: {', '.join(known)}")
 
 
+class Drawn(_Table):
+    """Semi-synthetic scans that are made here (MedSeqFTLib.imaging.cohort): for trying out, never evidence."""
+
+    kind: Literal["t1-tissue", "t2-ventricles"]
+    cases: Annotated[int, Field(ge=2, le=1000)]
+    seed: Seed = 0
+
+
 class BenchmarkTask(_Table):
     """One data set in the Decathlon's or nnU-Net's layout. `train`: cases that each seed draws; None: all."""
 
     name: Name
-    folder: str
+    folder: str | None = None
+    drawn: Drawn | None = None
     held_out: Annotated[int, Field(ge=1)]
     train: Annotated[int, Field(ge=1)] | None = None
     steps: Steps  # of full fine-tuning; every strategy gets as many
     split_seed: Seed = 0
     unseen: bool = False  # not learned in the sequence: the last model is fine-tuned on it
     source: str = ""  # where a user gets the data
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> BenchmarkTask:
+        if (self.folder is None) == (self.drawn is None):
+            raise ValueError(f"task '{self.name}' needs either a folder or drawn scans")
+        return self
 
 
 class BenchmarkStrategy(_Table):
@@ -126,6 +143,12 @@ def _refuse_twice(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{what} '{twice[0]}' stands there twice")
+
+
+def shipped_config(name: str) -> Path | None:
+    """The benchmark of this name that ships with MedSeqFT; None: there is none."""
+    path = RESOURCES / "Benchmarks" / f"{name}.toml"
+    return path if re.fullmatch("[a-z-]+", name) and path.is_file() else None
 
 
 def read_config(path: Path) -> BenchmarkConfig:

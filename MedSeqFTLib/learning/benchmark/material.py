@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.cohort import make_cohort
 from MedSeqFTLib.imaging.decathlon import DataSet, import_cases, read_data_set, split
 from MedSeqFTLib.learning.benchmark.config import STARTER, BenchmarkConfig, BenchmarkTask
 from MedSeqFTLib.learning.data import make_plan
@@ -15,7 +17,7 @@ from MedSeqFTLib.learning.importing import STARTER as STARTER_MODEL
 from MedSeqFTLib.learning.importing import import_foundation, import_starter
 from MedSeqFTLib.learning.progress import Reporter
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.files import new_folder_atomically, sha256_of
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -30,22 +32,40 @@ class Missing:
     reason: str
 
 
-def find_data(config: BenchmarkConfig, data: Path) -> tuple[dict[str, DataSet], list[Missing]]:
-    """Every task's data set with its files looked for, and what is missing. Nothing is read but descriptions."""
+def find_data(config: BenchmarkConfig, data: Path, folder: Path) -> tuple[dict[str, DataSet], list[Missing]]:
+    """Every task's data set with its files looked for, and what is missing. Nothing is read but descriptions.
+
+    Scans that are drawn lie in `folder`, once `draw` has made them; until then they are neither found nor missing.
+    """
     found: dict[str, DataSet] = {}
     missing = []
     for task in config.tasks:
+        place = _place(task, data, folder)
+        if task.drawn is not None and not place.exists():
+            continue
         try:
-            found[task.name] = _data_set(task, data)
+            found[task.name] = read_data_set(place, task.name)
+            split(found[task.name].pairs, task.train, task.held_out, task.split_seed)  # are there enough cases?
         except InputError as error:
             missing.append(Missing(task, str(error)))
     return found, missing
 
 
-def _data_set(task: BenchmarkTask, data: Path) -> DataSet:
-    data_set = read_data_set(data / task.folder, task.name)
-    split(data_set.pairs, task.train, task.held_out, task.split_seed)  # are there enough cases?
-    return data_set
+def draw(config: BenchmarkConfig, folder: Path, reporter: Reporter) -> None:
+    """Make the semi-synthetic scans that the benchmark asks for. Raises StorageError."""
+    for task in config.tasks:
+        place = _place(task, folder, folder)
+        if task.drawn is not None and not place.exists():
+            reporter.stage(f"draw {task.name}", task.drawn.cases)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with new_folder_atomically(place) as temporary:
+                make_cohort(
+                    temporary, task.drawn.kind, task.drawn.cases, task.drawn.seed, lambda done, _: reporter.step(done)
+                )
+
+
+def _place(task: BenchmarkTask, data: Path, folder: Path) -> Path:
+    return data / task.folder if task.folder is not None else folder / "drawn" / task.name
 
 
 class Material:
@@ -56,7 +76,7 @@ class Material:
 
     @classmethod
     def of(
-        cls, config: BenchmarkConfig, data: Path, found: dict[str, DataSet], folder: Path, reporter: Reporter
+        cls, config: BenchmarkConfig, data: Path, found: Mapping[str, DataSet], folder: Path, reporter: Reporter
     ) -> Material:
         """Import what is not there yet.
 
@@ -68,7 +88,7 @@ class Material:
         workspace = Workspace.open(path) if (path / "workspace.json").exists() else Workspace.create(path)
         for task in config.tasks:
             _import(workspace, task, found[task.name], reporter)
-        return cls(config, workspace, _foundation(config, data, workspace))
+        return cls(config, workspace, foundation_model(config, data, workspace))
 
     @property
     def name(self) -> str:
@@ -125,7 +145,8 @@ def _import(workspace: Workspace, task: BenchmarkTask, data_set: DataSet, report
         reporter.step(done)
 
 
-def _foundation(config: BenchmarkConfig, data: Path, workspace: Workspace) -> ModelVersion:
+def foundation_model(config: BenchmarkConfig, data: Path, workspace: Workspace) -> ModelVersion:
+    """M_0 of a benchmark, imported if need be. Raises InputError if its file cannot be used."""
     known = [version for version in workspace.versions() if version.kind == "foundation"]
     if config.foundation == STARTER:
         starters = [version for version in known if version.origin and version.origin.model == STARTER_MODEL]

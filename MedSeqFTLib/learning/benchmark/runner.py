@@ -16,6 +16,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from MedSeqFTLib.learning.benchmark.cells import Cell
+from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
+from MedSeqFTLib.learning.benchmark.estimate import units
 from MedSeqFTLib.learning.benchmark.material import Material
 from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, record_of
 from MedSeqFTLib.learning.buffer import choose_buffer
@@ -55,20 +57,20 @@ class Runner:
             JobError: a loss became unusable, or memory is too small.
             StorageError: the disk is full; run again to go on.
         """
-        open_cells = list(cells)
-        while open_cells:
-            before = len(open_cells)
-            open_cells = [cell for cell in open_cells if not self._finish(cell)]
-            if len(open_cells) == before:
+        forecast = _Forecast(self._material.config, self._reporter)
+        while missing := [cell for cell in cells if record_of(self._folder, cell) is None]:
+            taken = next((cell for cell in missing if self._ready(cell) and self._compute_alone(cell)), None)
+            if taken is not None:
+                forecast.finished(taken, [cell for cell in missing if cell is not taken])
+            else:
                 self._reporter.check_cancel()
-                time.sleep(_PAUSE)  # another process computes them
+                time.sleep(_PAUSE)  # other processes compute them
 
-    def _finish(self, cell: Cell) -> bool:
-        """Compute a cell if nobody else does; whether it is finished now."""
-        if record_of(self._folder, cell):
-            return True
-        if cell.parent is not None and record_of(self._folder, cell.parent) is None:
-            return False
+    def _ready(self, cell: Cell) -> bool:
+        return cell.parent is None or record_of(self._folder, cell.parent) is not None
+
+    def _compute_alone(self, cell: Cell) -> bool:
+        """Compute a cell, unless another process has taken it."""
         folder = cell_folder(self._folder, cell)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -171,6 +173,20 @@ class Runner:
             reporter.step(done)
 
         return measure(workspace, segmenter, cases, plan, reading, version.id, after_case, reporter.check_cancel)
+
+
+class _Forecast:
+    """Tells how far the benchmark is, and how long the rest will take at the speed so far."""
+
+    def __init__(self, config: BenchmarkConfig, reporter: Reporter) -> None:
+        self._config, self._reporter = config, reporter
+        self._began, self._units = time.monotonic(), 0.0
+
+    def finished(self, cell: Cell, missing: Sequence[Cell]) -> None:
+        """One more cell is done; these are left."""
+        self._units += units(cell, self._config)
+        left = sum(units(other, self._config) for other in missing) / self._units * (time.monotonic() - self._began)
+        self._reporter.message(f"{cell.key} done; {len(missing)} cells left, about {left / 60:.0f} min.")
 
 
 def _with_buffer(strategy: Strategy, context: Context) -> tuple[Context, Selection | None]:

@@ -1,0 +1,83 @@
+"""What a benchmark will take: time and memory of a training step, measured on this machine with made-up patches."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from MedSeqFTLib.learning.benchmark.cells import Cell
+from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
+from MedSeqFTLib.learning.benchmark.material import foundation_model
+from MedSeqFTLib.learning.losses import segmentation_loss
+from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.models.head import build_head
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.workspace import Workspace
+
+_ROUNDS = 3
+_CLASSES = 4
+_STEPS_PER_CASE = 4.0  # time of measuring a case, in training steps; only the forecast uses it
+_MEASURED = 10  # cases of a task, where it is not known
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A guess: patches may be smaller than assumed, other networks beside the model need memory, too."""
+
+    step_seconds: float
+    step_mib: float  # weights, their gradients and AdamW's state, and what the backward pass keeps
+
+    def seconds(self, cells: Sequence[Cell], config: BenchmarkConfig) -> float:
+        """Of learning and measuring the cells."""
+        return self.step_seconds * sum(units(cell, config) for cell in cells)
+
+
+def units(cell: Cell, config: BenchmarkConfig) -> float:
+    """The time that a cell takes, in steps of plain fine-tuning."""
+    measured = sum(config.task(task).held_out for task in cell.learned)
+    return cell.steps * REGISTRY[cell.strategy].relative_time + _STEPS_PER_CASE * measured
+
+
+def estimate(config: BenchmarkConfig, data: Path, compute: Compute, cell: Cell) -> Estimate:
+    """Train some steps on noise, with the foundation model's network and its full patch. Raises InputError."""
+    with tempfile.TemporaryDirectory() as folder:
+        version = foundation_model(config, data, Workspace.create(Path(folder) / "workspace"))
+    side = cell.settings.patch_side
+    patch = (side,) * 3 if side else (version.input.patch if version.input else (48,) * 3)
+    return _measured(version, (cell.settings.batch_size, 1, *patch), compute)
+
+
+def _measured(version: ModelVersion, shape: tuple[int, ...], compute: Compute) -> Estimate:
+    backbone, head = build_backbone(version.network, 0), build_head(version.network, _CLASSES, 0)
+    parameters = [*backbone.to(compute.device).parameters(), *head.to(compute.device).parameters()]
+    optimizer, loss = torch.optim.AdamW(parameters), segmentation_loss()
+    image = torch.rand(shape, device=compute.device) * 2 - 1
+    labels = torch.randint(_CLASSES, shape, device=compute.device)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    seconds = float("inf")
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with compute.autocast():
+                logits = head(backbone(image))
+            total = loss(logits.float(), labels)
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds = min(seconds, time.perf_counter() - started + 0.0 * float(total))  # float() waits for a GPU
+    weights = 4 * sum(parameter.nbytes for parameter in parameters)  # themselves, gradients, two moments
+    return Estimate(seconds, (weights + sum(kept.values()) / _ROUNDS) / 2**20)

@@ -1,0 +1,69 @@
+"""One benchmark in one folder: what it needs, what it will do, doing it, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, Run, in_order
+from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
+from MedSeqFTLib.learning.benchmark.estimate import Estimate, estimate
+from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data
+from MedSeqFTLib.learning.benchmark.runner import Runner
+from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.models.compute import Compute
+from MedSeqFTLib.workspace.files import write_bytes_atomically
+
+
+@dataclass(frozen=True)
+class Session:
+    """A description, the folder of its data sets, and the folder of its results."""
+
+    config: BenchmarkConfig
+    source: Path  # the file that describes it
+    data: Path
+    folder: Path
+
+    @cached_property
+    def missing(self) -> list[Missing]:
+        """Data sets that cannot be used."""
+        return find_data(self.config, self.data, self.folder)[1]
+
+    def refuse_missing(self) -> None:
+        """Raises InputError that names every data set that cannot be used, and where to get it."""
+        if self.missing:
+            lines = [f"{m.task.name}: {m.reason}{' ' + m.task.source if m.task.source else ''}" for m in self.missing]
+            raise InputError(" ".join([f"{len(lines)} of {len(self.config.tasks)} data sets are missing.", *lines]))
+
+    def plan(self, data: str = "") -> tuple[list[Run], list[Cell]]:
+        """Every run, and every cell once. `data` names the cases and the foundation model, if results are looked up."""
+        planner = Planner(self.config, data)
+        runs = planner.runs()
+        baselines = [planner.from_foundation(task, run.seed) for run in runs for task in run.transfers]
+        return runs, in_order(runs, baselines)
+
+    def estimate(self, compute: Compute) -> Estimate:
+        """Measured on this machine. Raises InputError if the foundation model cannot be used."""
+        return estimate(self.config, self.data, compute, self.plan()[1][0])
+
+    def material(self, reporter: Reporter) -> Material:
+        """Cases and foundation model, imported where they are not yet.
+
+        Raises:
+            InputError: a data set is missing or cannot be used.
+            StorageError: the disk is full.
+        """
+        self.refuse_missing()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draw(self.config, self.folder, reporter)
+        found, _ = find_data(self.config, self.data, self.folder)
+        material = Material.of(self.config, self.data, found, self.folder, reporter)
+        write_bytes_atomically(self.folder / "config.toml", self.source.read_bytes())
+        return material
+
+    def run(self, material: Material, compute: Compute, reporter: Reporter) -> None:
+        """Compute every cell that is not finished."""
+        _, cells = self.plan(material.name)
+        Runner(material, compute, self.folder, reporter).run(cells)
