@@ -36,8 +36,8 @@ def measure(
         image, reference = read_case(workspace, case, plan)
         result = segmenter.segment(image, lambda done, total: check_cancel())
         known = [label for label in plan.labels if label.name in case.label_voxels]
-        label_maps = [sitk.GetArrayViewFromImage(label_map) for label_map in (result, reference)]
-        scores.append(measure_case(case.id, *label_maps, known, _along_arrays(case.spacing), TOLERANCE))
+        predicted, referred = sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference)
+        scores.append(measure_case(case.id, predicted, referred, known, _along_arrays(case.spacing), TOLERANCE))
         after_case()
     return TaskScores(
         task=cases[0].task,
