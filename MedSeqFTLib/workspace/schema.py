@@ -198,8 +198,8 @@ class CaseScore(Part):
 
     case: Name
     dice: dict[str, float | None]
-    hd95: dict[str, float | None] = Field(default_factory=dict)  # 95 % Hausdorff distance of the surfaces, mm
-    nsd: dict[str, float | None] = Field(default_factory=dict)  # normalised surface Dice, at TaskScores.tolerance
+    hd95: dict[str, float | None] = {}  # 95 % Hausdorff distance of the surfaces, mm
+    nsd: dict[str, float | None] = {}  # normalised surface Dice at the tolerance that TaskScores names
 
 
 class TaskScores(Part):
