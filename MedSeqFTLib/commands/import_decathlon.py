@@ -37,8 +37,9 @@ def import_decathlon(
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a task in the layout of the Medical Segmentation Decathlon.
+    """Import a task in the layout of the Medical Segmentation Decathlon, or in nnU-Net's raw layout (version 2).
 
+    dataset.json tells which of the two it is: nnU-Net's has channel_names and file_ending. One channel, CT or MR.
     An import that was interrupted goes on where it stopped when it is run again.
     """
     opened = open_workspace(workspace)

@@ -1,20 +1,24 @@
-"""Data sets in the folder layout of the Medical Segmentation Decathlon: dataset.json, imagesTr, labelsTr."""
+"""Data sets in the layout of the Medical Segmentation Decathlon, or of nnU-Net: dataset.json, imagesTr, labelsTr.
+
+The Decathlon's layout and what becomes of a data set are here; nnU-Net's layout is in nnunet.py.
+"""
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.acceptance import accept
+from MedSeqFTLib.imaging.dataset_json import CaseFiles, Description, Layout, read_description
 from MedSeqFTLib.imaging.names import stem_of
+from MedSeqFTLib.imaging.nnunet import NNUNET, is_nnunet
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
 from MedSeqFTLib.workspace.cases import SameScanError
 from MedSeqFTLib.workspace.files import explain
@@ -23,11 +27,6 @@ from MedSeqFTLib.workspace.names import name_from, same_name
 from MedSeqFTLib.workspace.schema import Case, Label, Modality, Percentile, Role, Task, Window
 from MedSeqFTLib.workspace.workspace import Workspace
 
-_DESCRIPTION = "dataset.json"
-_MODALITIES = {
-    "ct": Modality.CT,
-    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "adc", "dwi"), Modality.MR),
-}
 _VALIDATION_SHARE = 0.2
 
 
@@ -49,7 +48,7 @@ class DataSet:
 
 
 def read_data_set(folder: Path, task_name: str | None = None) -> DataSet:
-    """Read dataset.json and look for the files that it names.
+    """Read dataset.json and look for the files of its cases; the layout is recognised by the fields.
 
     Args:
         task_name: name of the task; by default the name in dataset.json, or else that of the folder.
@@ -57,21 +56,68 @@ def read_data_set(folder: Path, task_name: str | None = None) -> DataSet:
     Raises:
         InputError: the description or a file is missing or unusable; the message names it.
     """
-    path = Path(folder) / _DESCRIPTION
-    raw = _read_object(path)
-    name = name_from(task_name or _text(raw, "name", path, default=Path(folder).resolve().name), "task")
-    modality = _modality(raw, path)
+    description = read_description(Path(folder))
+    layout = NNUNET if is_nnunet(description) else DECATHLON
+    name = name_from(task_name or description.text("name", default=Path(folder).resolve().name), "task")
+    modality = description.modality(layout.channels)
     try:
         task = Task(
             name=name,
-            description=_text(raw, "description", path, default=""),
+            description=description.text("description", default=""),
             modality=modality,
-            labels=_labels(raw, path),
+            labels=_labels(layout.labels(description)),
             intensity=Window() if modality is Modality.CT else Percentile(),
         )
     except ValidationError as error:
-        raise InputError(f"{path} cannot be used: {explain(error)}.") from error
-    return DataSet(task, _pairs(raw, path))
+        raise InputError(f"{description.path} cannot be used: {explain(error)}.") from error
+    return DataSet(task, _pairs(layout.cases(description), description.path))
+
+
+def _labels(found: dict[int, str]) -> tuple[Label, ...]:
+    named = {value: " ".join(name.split()) for value, name in sorted(found.items()) if value != 0}
+    return tuple(
+        Label(value=value, name=name, color=distinct_color(position))
+        for position, (value, name) in enumerate(named.items())
+    )
+
+
+def _pairs(cases: Iterable[CaseFiles], path: Path) -> tuple[Pair, ...]:
+    pairs: dict[str, Pair] = {}
+    for name, image, label_map in cases:
+        pair = Pair(name_from(name, "case"), image, label_map)
+        if pair.case_id.casefold() in pairs:
+            raise InputError(f"{path}: two cases would both be named {pair.case_id}.")
+        pairs[pair.case_id.casefold()] = pair
+    return tuple(pairs.values())
+
+
+def _decathlon_labels(description: Description) -> dict[int, str]:
+    declared, path = description.fields.get("labels"), description.path
+    if not isinstance(declared, dict):
+        raise InputError(f'{path}: \'labels\' must map values to names, such as {{"0": "background", "1": "liver"}}.')
+    found: dict[int, str] = {}
+    for key, name in declared.items():
+        if not re.fullmatch("[0-9]{1,3}", key) or not isinstance(name, str):
+            raise InputError(f"{path}: label {key!r}: {name!r} must map a whole number to a name.")
+        if int(key) in found:
+            raise InputError(f"{path}: label value {int(key)} is declared twice.")
+        found[int(key)] = name
+    return found
+
+
+def _decathlon_cases(description: Description) -> Iterator[CaseFiles]:
+    entries, path = description.fields.get("training"), description.path
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: 'training' must list the cases, each with 'image' and 'label'.")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: an entry of 'training' must have 'image' and 'label', got {entry!r}.")
+        where = "an entry of 'training'"
+        image, label_map = (description.file(entry.get(field), field, where) for field in ("image", "label"))
+        yield stem_of(image), image, label_map
+
+
+DECATHLON = Layout("modality", _decathlon_labels, _decathlon_cases)
 
 
 def split(pairs: tuple[Pair, ...], train: int | None, validation: int | None, seed: int) -> list[tuple[Pair, Role]]:
@@ -161,87 +207,3 @@ def _refuse_new_role(existing: Case | None, role: Role) -> None:
 def _refuse_other_scan(existing: Case, pair: Pair) -> None:
     if pixel_sha256(read_volume(pair.image)) != existing.pixel_sha256:
         raise InputError(f"Task {existing.task} has another scan under the name {existing.id} than {pair.image}.")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path.parent} has no {_DESCRIPTION}, so it is no data set in Decathlon layout.") from error
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path} must hold a JSON object.")
-    return raw
-
-
-def _text(raw: dict[str, Any], field: str, path: Path, default: str) -> str:
-    value = raw.get(field, default)
-    if not isinstance(value, str):
-        raise InputError(f"{path}: {field!r} must be text, got {value!r}.")
-    return value.strip() or default
-
-
-def _modality(raw: dict[str, Any], path: Path) -> Modality:
-    channels = raw.get("modality")
-    if not isinstance(channels, dict) or not channels:
-        raise InputError(f"{path}: 'modality' must map \"0\" to CT or MRI, got {channels!r}.")
-    if len(channels) > 1:
-        raise InputError(f"{path}: images with {len(channels)} channels cannot be used; one channel is expected.")
-    (channel,) = channels.values()
-    known = _MODALITIES.get(channel.strip().casefold()) if isinstance(channel, str) else None
-    if known is None:
-        raise InputError(f"{path}: modality {channel!r} is unknown; CT or MRI is expected.")
-    return known
-
-
-def _labels(raw: dict[str, Any], path: Path) -> tuple[Label, ...]:
-    declared = raw.get("labels")
-    if not isinstance(declared, dict):
-        raise InputError(f'{path}: \'labels\' must map values to names, such as {{"0": "background", "1": "liver"}}.')
-    found = {}
-    for key, name in declared.items():
-        if not re.fullmatch("[0-9]{1,3}", key) or not isinstance(name, str):
-            raise InputError(f"{path}: label {key!r}: {name!r} must map a whole number to a name.")
-        if int(key) in found:
-            raise InputError(f"{path}: label value {int(key)} is declared twice.")
-        found[int(key)] = " ".join(name.split())
-    found.pop(0, None)
-    return tuple(
-        Label(value=value, name=found[value], color=distinct_color(position))
-        for position, value in enumerate(sorted(found))
-    )
-
-
-def _pairs(raw: dict[str, Any], path: Path) -> tuple[Pair, ...]:
-    entries = raw.get("training")
-    if not isinstance(entries, list) or not entries:
-        raise InputError(f"{path}: 'training' must list the cases, each with 'image' and 'label'.")
-    pairs: dict[str, Pair] = {}
-    for entry in entries:
-        pair = _pair(entry, path)
-        if pair.case_id.casefold() in pairs:
-            raise InputError(f"{path}: two cases of 'training' would both be named {pair.case_id}.")
-        pairs[pair.case_id.casefold()] = pair
-    return tuple(pairs.values())
-
-
-def _pair(entry: object, path: Path) -> Pair:
-    if not isinstance(entry, dict):
-        raise InputError(f"{path}: an entry of 'training' must have 'image' and 'label', got {entry!r}.")
-    image, label_map = (_file(entry.get(field), field, path) for field in ("image", "label"))
-    return Pair(name_from(stem_of(image), "case"), image, label_map)
-
-
-def _file(declared: object, field: str, path: Path) -> Path:
-    if not isinstance(declared, str) or not declared:
-        raise InputError(f"{path}: an entry of 'training' has no file name for {field!r}.")
-    windows = PureWindowsPath(declared)  # reads / and \\ alike
-    if windows.drive or windows.root or ".." in windows.parts or "\0" in declared:
-        raise InputError(f"{path}: {declared!r} leaves the folder of the data set.")
-    file = path.parent / PurePosixPath(*windows.parts)
-    if not file.is_file():
-        raise InputError(f"{path} names {declared!r}, but {file} is missing.")
-    return file

@@ -8,13 +8,16 @@ from typing import Literal
 import SimpleITK as sitk
 
 from MedSeqFTLib.evaluation.averages import mean_dice
-from MedSeqFTLib.evaluation.metrics import dice_per_label
+from MedSeqFTLib.evaluation.metrics import measure_case
 from MedSeqFTLib.learning.data import read_case
 from MedSeqFTLib.models.segmenter import Segmenter
-from MedSeqFTLib.workspace.schema import Case, CaseScore, TaskPlan, TaskScores
+from MedSeqFTLib.workspace.schema import Case, TaskPlan, TaskScores, Vector3
 from MedSeqFTLib.workspace.workspace import Workspace
 
 Reading = Literal["per-task", "single-model"]
+
+#: mm, of the normalised surface Dice. Our choice, one for all structures; it is stored with every score.
+TOLERANCE = 2.0
 
 
 def measure(
@@ -27,24 +30,37 @@ def measure(
     after_case: Callable[[], None],
     check_cancel: Callable[[], None],
 ) -> TaskScores:
-    """Dice of every case. Raises WorkspaceError if a case is damaged."""
+    """Dice, HD95 and NSD of every case. Raises WorkspaceError if a case is damaged."""
     scores = []
     for case in cases:
         image, reference = read_case(workspace, case, plan)
         result = segmenter.segment(image, lambda done, total: check_cancel())
         known = [label for label in plan.labels if label.name in case.label_voxels]
-        dice = dice_per_label(sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference), known)
-        scores.append(CaseScore(case=case.id, dice=dice))
+        predicted, referred = sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference)
+        scores.append(measure_case(case.id, predicted, referred, known, _along_arrays(case.spacing), TOLERANCE))
         after_case()
     return TaskScores(
-        task=cases[0].task, reading=reading, version=version, cases=tuple(scores), mean_dice=mean_dice(scores)
+        task=cases[0].task,
+        reading=reading,
+        version=version,
+        cases=tuple(scores),
+        mean_dice=mean_dice(scores),
+        tolerance=TOLERANCE,
     )
+
+
+def _along_arrays(spacing: Vector3) -> Vector3:
+    """A document's x, y, z in the order of arrays, z, y, x."""
+    x, y, z = spacing
+    return z, y, x
 
 
 def known_scores(
     workspace: Workspace, task: str, reading: Reading, version: str, cases: Sequence[Case]
 ) -> TaskScores | None:
-    """What was measured before of an immutable version on exactly these cases."""
+    """What was measured before of an immutable version on exactly these cases, with the present tolerance."""
     wanted = {case.id for case in cases}
     recorded = (holder.measured(task, version, reading) for holder in workspace.versions())
-    return next((s for s in recorded if s and {score.case for score in s.cases} == wanted), None)
+    return next(
+        (s for s in recorded if s and s.tolerance == TOLERANCE and {score.case for score in s.cases} == wanted), None
+    )

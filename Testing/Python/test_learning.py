@@ -12,8 +12,6 @@ from learning_samples import TINY, Notes, ball_workspace
 from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.evaluation.averages import mean_dice
-from MedSeqFTLib.evaluation.metrics import dice_per_label
 from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
 from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
 from MedSeqFTLib.learning.preflight import check_adaptable
@@ -28,8 +26,6 @@ from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.pretext import build_pretext
 from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, TaskScores
-
-from learning_samples import LABELS  # isort: skip
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 SMALL = ResidualUNetDescription(channels=(4, 8), decoder_features=4)
@@ -263,15 +259,6 @@ def test_a_worse_or_unmeasured_version_is_not_promoted(before: float | None, aft
 
 def test_the_first_version_is_promoted() -> None:
     assert verdict(candidate(), current=None) == (True, "first version of balls, no held-out case to measure it on.")
-
-
-def test_dice_of_empty_and_unknown_references() -> None:
-    reference = np.array([[[1, 1, 0, 0]]], np.uint8)
-    prediction = np.array([[[1, 0, 0, 4]]], np.uint8)
-    assert dice_per_label(prediction, reference, LABELS) == {"ball": pytest.approx(2 / 3), "shell": None}
-    first, second = CaseScore(case="a", dice={"ball": 0.5, "shell": None}), CaseScore(case="b", dice={"ball": 1.0})
-    assert mean_dice([first, second]) == 0.75
-    assert mean_dice([CaseScore(case="a", dice={"shell": None})]) is None
 
 
 def test_an_adaptation_needs_a_new_case(tmp_path: Path) -> None:
