@@ -78,6 +78,7 @@ def _measured(version: ModelVersion, shape: tuple[int, ...], compute: Compute) -
         total.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds = min(seconds, time.perf_counter() - started + 0.0 * float(total))  # float() waits for a GPU
+        total.item()  # waits for a GPU
+        seconds = min(seconds, time.perf_counter() - started)
     weights = 4 * sum(parameter.nbytes for parameter in parameters)  # themselves, gradients, two moments
     return Estimate(seconds, (weights + sum(kept.values()) / _ROUNDS) / 2**20)

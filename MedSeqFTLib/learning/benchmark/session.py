@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from filelock import FileLock
+
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, Run, in_order
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
@@ -57,10 +59,11 @@ class Session:
         """
         self.refuse_missing()
         self.folder.mkdir(parents=True, exist_ok=True)
-        draw(self.config, self.folder, reporter)
-        found, _ = find_data(self.config, self.data, self.folder)
-        material = Material.of(self.config, self.data, found, self.folder, reporter)
-        write_bytes_atomically(self.folder / "config.toml", self.source.read_bytes())
+        with FileLock(self.folder / "material.lock"):  # another process may begin at the same time
+            draw(self.config, self.folder, reporter)
+            found, _ = find_data(self.config, self.data, self.folder)
+            material = Material.of(self.config, self.data, found, self.folder, reporter)
+            write_bytes_atomically(self.folder / "config.toml", self.source.read_bytes())
         return material
 
     def run(self, material: Material, compute: Compute, reporter: Reporter) -> None:
