@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from MedSeqFTLib.evaluation.variation import Variation
 
 app = typer.Typer(help="Loss landscapes and parameter variation of model versions.")
-VersionsArgument = Annotated[
-    list[str], typer.Argument(metavar="VERSION...", help="One to six versions, such as M1 M3.")
-]
-FolderOption = Annotated[Path | None, typer.Option(help="New folder for pictures, tables and the document.")]
+VersionsArgument = Annotated[list[str], typer.Argument(metavar="VERSION", help="One to six versions, such as M1 M3.")]
+_FOLDER = "New folder for pictures, tables and a JSON document."
 
 
 @app.command()
@@ -51,7 +49,7 @@ def landscape(
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the directions and the batches.")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cuda, cuda:0, mps or cpu.")] = "auto",
-    folder: FolderOption = None,
+    folder: Annotated[Path | None, typer.Option(help=_FOLDER, show_default="landscape-TASK")] = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,13 +92,13 @@ def variation(
         str | None,
         typer.Option("--with", metavar="VERSION", help="Compare with this.", show_default="the foundation model"),
     ] = None,
-    folder: FolderOption = None,
+    folder: Annotated[Path, typer.Option(help=_FOLDER)] = Path("variation"),
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how far the parameters of versions moved, block by block, and in how many dimensions."""
     opened = open_workspace(workspace)
-    target = _new_folder(folder or Path("variation"))
+    target = _new_folder(folder)
     from MedSeqFTLib.quick_import import import_monai
 
     import_monai()
