@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from MedSeqFTLib.commands import (
     adapt,
+    analyse,
     benchmark,
     case,
     demo,
@@ -93,6 +94,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
+app.add_typer(analyse.app, name="analyse")
 app.command("import-decathlon")(import_decathlon.import_decathlon)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)

@@ -79,9 +79,7 @@ def test_names_and_strategies_agree() -> None:
         assert strategy.title and strategy.description.endswith(".") and strategy.keeps
 
 
-def test_fine_tuning_of_the_foundation_model_is_the_same_in_parallel_and_in_sequence(
-    tmp_path: Path, workspace: Workspace
-) -> None:
+def test_fine_tuning_of_m0_is_the_same_in_parallel_and_in_sequence(tmp_path: Path, workspace: Workspace) -> None:
     start = context(workspace, tmp_path / "a", FIRST, workspace.version("M0"))
     versions = [stage(kind, start)[0] for kind in ("parallel", "sequential", "lwf")]
     assert len({version.files[BACKBONE] for version in versions}) == 1
@@ -121,7 +119,7 @@ def test_ewc_stores_mean_squared_gradients_and_holds_important_weights(tmp_path:
     assert moved[1e4] < 0.05 * moved[0.0]
 
 
-def test_replay_trains_on_the_stored_cases_and_on_no_other(
+def test_replay_trains_on_the_stored_cases_alone(
     tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, _ = stage("replay", context(workspace, tmp_path / "first", FIRST, workspace.version("M0")))
@@ -159,9 +157,7 @@ def total(loss: TaskLoss) -> float:
         return sum(float(value) for step in range(4) for value in loss(step).values())
 
 
-def test_lora_alone_is_a_low_rank_change_of_the_foundation_model_for_each_task(
-    tmp_path: Path, workspace: Workspace
-) -> None:
+def test_lora_alone_is_a_low_rank_change_of_m0_for_each_task(tmp_path: Path, workspace: Workspace) -> None:
     _, after, _ = chain(workspace, tmp_path, "lora")
     found = ranks(tensors(workspace, workspace.version("M0")), tensors(workspace, after))
     assert max(found.values()) == 2
@@ -276,9 +272,7 @@ def test_buffers_of_this_task_alone_keep_no_earlier_case(tmp_path: Path, workspa
     assert set(after.buffers) == {SECOND}
 
 
-def test_adapters_on_the_foundation_model_are_trained_on_from_stage_to_stage(
-    tmp_path: Path, workspace: Workspace
-) -> None:
+def test_adapters_on_m0_are_trained_on_from_stage_to_stage(tmp_path: Path, workspace: Workspace) -> None:
     before = workspace.version("M1")
     start = context(workspace, tmp_path / "a", SECOND, before, stage_b_base="foundation", stage_b_learning_rate=1e-7)
     after, _ = stage("medseqft", start)

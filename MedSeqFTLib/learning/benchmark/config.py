@@ -67,6 +67,7 @@ class BenchmarkTask(_Table):
     train: Annotated[int, Field(ge=1)] | None = None
     steps: Steps  # of full fine-tuning; every strategy gets as many
     split_seed: Seed = 0
+    settings: dict[str, Any] = Field(default_factory=dict)  # of every strategy on this task
     unseen: bool = False  # not learned in the sequence: the last model is fine-tuned on it
     source: str = ""  # where a user gets the data
 
@@ -74,6 +75,7 @@ class BenchmarkTask(_Table):
     def _one_origin(self) -> BenchmarkTask:
         if (self.folder is None) == (self.drawn is None):
             raise ValueError(f"task '{self.name}' needs either a folder or drawn scans")
+        _refuse_unknown(self.settings, list(StrategySettings.model_fields))
         return self
 
 
@@ -82,7 +84,7 @@ class BenchmarkStrategy(_Table):
 
     kind: str
     label: str | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     budget: Annotated[float, Field(gt=0, le=100)] = 1.0  # times the tasks' steps
     seeds: tuple[Seed, ...] | None = None
     orders: tuple[int, ...] | None = None
@@ -114,7 +116,7 @@ class BenchmarkConfig(_Table):
     measure: Literal["held-out", "tuning"] = "held-out"  # tuning: on cases split from the training side
     tuning_share: Share = 0.34  # of the training side
     stage_b_share: Annotated[float, Field(gt=0, le=10)] = 0.2  # steps of stage B, as a share of the task's steps
-    settings: dict[str, Any] = {}  # of every strategy
+    settings: dict[str, Any] = Field(default_factory=dict)  # of every strategy
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchmarkConfig:
@@ -182,6 +184,7 @@ def settings_for(config: BenchmarkConfig, strategy: BenchmarkStrategy, task: Ben
             "stage_b_steps": max(1, round(config.stage_b_share * steps)),
             **STRATEGIES[strategy.kind],
             **config.settings,
+            **task.settings,
             **strategy.settings,
         }
     )
