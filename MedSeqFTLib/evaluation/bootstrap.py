@@ -34,11 +34,7 @@ class Interval:
     mean: float
     low: float
     high: float
-    runs: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+    runs: int  # that it rests on
 
 
 def interval(

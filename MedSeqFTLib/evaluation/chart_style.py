@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,8 +29,8 @@ _PIXELS_PER_INCH = 100
 _SHARPNESS = 2
 _MARKERS = "osD^vPX"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-#: Names are text, never formulas; the font is the one that comes with matplotlib, whatever the user's settings are.
-_SETTINGS = {"text.parse_math": False, "font.family": ["DejaVu Sans"], "axes.unicode_minus": True, "font.size": FONT}
+#: Names are text, never formulas; the font is the one that comes with matplotlib.
+_SETTINGS: dict[Any, Any] = {"text.parse_math": False, "font.family": ["DejaVu Sans"], "font.size": FONT}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ def draw(width: float, height: float, paint: Callable[[Canvas], None]) -> tuple[
 
 def _png(theme: Theme, width: float, height: float, paint: Callable[[Canvas], None]) -> bytes:
     """256 colours: a third of the size, and no difference that an eye would see."""
-    with rc_context(_SETTINGS):
+    with rc_context():
+        rcdefaults()  # what the user has set does not matter here
+        rcParams.update(_SETTINGS)
         size = (width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH)
         figure = Figure(figsize=size, dpi=_PIXELS_PER_INCH * _SHARPNESS, facecolor=theme.page)
         paint(Canvas(figure, theme, width, height))

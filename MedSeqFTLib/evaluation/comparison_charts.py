@@ -30,6 +30,7 @@ _POINTS = Column("Gain", "points")
 _TITLE = 34  # height of the title of a panel
 _LINE = 36  # height of a strategy's row
 _LONGEST = 26  # letters of a strategy's name
+_CURVES = 310  # height of the curves with their axis
 _NUMBERS, _GAP = 168, 28  # width of the figures beside the dots, and between panels
 
 
@@ -103,19 +104,24 @@ def _paint_intervals(axes: Axes, canvas: Canvas, gains: Sequence[Interval | None
 
 def convergence_chart(curves: Mapping[str, Sequence[CurvePoint]]) -> Chart | None:
     """Dice and training loss of the baseline over the steps, a line for each task."""
-    tasks = [task for task, points in curves.items() if points]
-    if not tasks:
+    known = {task: points for task, points in curves.items() if _known(points, 1) or _known(points, 2)}
+    if not known:
         return None
-    names = [plain(task) for task in tasks]
-    height = _TITLE + 260 + 50 + legend_rows(names) * ROW + 6
-    light, dark = draw(WIDTH, height, lambda canvas: _paint_convergence(canvas, {task: curves[task] for task in tasks}))
+    height = _TITLE + _CURVES + legend_rows([plain(task) for task in known]) * ROW + 6
+    light, dark = draw(WIDTH, height, lambda canvas: _paint_convergence(canvas, known))
     caption = "The baseline over its training steps, by task: a curve that still climbs is not converged."
-    alt = "Baseline by training step. " + " ".join(_curve_words(task, curves[task]) for task in tasks)
+    alt = "Baseline by training step. " + " ".join(_curve_words(*curve) for curve in known.items())
     return Chart("convergence", "Convergence of the baseline", caption, alt, WIDTH, height, light, dark)
 
 
+def _known(points: Sequence[CurvePoint], place: int) -> list[tuple[int, float]]:
+    """(step, value) of the Dice (place 1) or the loss (place 2), where there is one."""
+    pairs = [(point[0], point[place]) for point in points]
+    return sorted((step, value) for step, value in pairs if value is not None)
+
+
 def _curve_words(task: str, points: Sequence[CurvePoint]) -> str:
-    known = [(step, dice) for step, dice, _ in sorted(points, key=lambda point: point[0]) if dice is not None]
+    known = _known(points, 1)
     if not known:
         return f"{plain(task)}: loss only."
     (first, start), (last, end) = known[0], known[-1]
@@ -123,20 +129,16 @@ def _curve_words(task: str, points: Sequence[CurvePoint]) -> str:
 
 
 def _paint_convergence(canvas: Canvas, curves: Mapping[str, Sequence[CurvePoint]]) -> None:
-    panels = [(number, title) for number, title in ((1, "Dice"), (2, "Training loss")) if _has(curves, number)]
-    width = WIDTH / len(panels)
-    for place, (number, title) in enumerate(panels):
-        axes = canvas.axes(place * width + 48, _TITLE, width - 48 - _GAP, 260)
-        canvas.write(place * width, 10, title, weight="bold")
+    places = [place for place in (1, 2) if any(_known(points, place) for points in curves.values())]
+    width = WIDTH / len(places)
+    for number, place in enumerate(places):
+        canvas.write(number * width, 10, ("Dice", "Training loss")[place - 1], weight="bold")
+        axes = canvas.axes(number * width + 48, _TITLE, width - 48 - _GAP, _CURVES - 50)
         axes.grid(color=canvas.theme.rule, linewidth=0.8)
         axes.set_xlabel("step", color=canvas.theme.faint, size=SMALL)
         for line, points in enumerate(curves.values()):
-            known = sorted((point[0], point[number]) for point in points if point[number] is not None)
+            known = _known(points, place)
             looks = {**line_looks(canvas.theme, line), "markersize": 3.5 if len(known) < 40 else 0}
             axes.plot([step for step, _ in known], [value for _, value in known], **looks)
-    looks = [(plain(task), line_looks(canvas.theme, line)) for line, task in enumerate(curves)]
-    canvas.legend(_TITLE + 260 + 50, looks)
-
-
-def _has(curves: Mapping[str, Sequence[CurvePoint]], number: int) -> bool:
-    return any(point[number] is not None for points in curves.values() for point in points)
+    entries = [(plain(task), line_looks(canvas.theme, line)) for line, task in enumerate(curves)]
+    canvas.legend(_TITLE + _CURVES, entries)

@@ -15,7 +15,7 @@ from MedSeqFTLib.evaluation.continual import Analysis
 from MedSeqFTLib.evaluation.findings import cautions, definitions, headline
 from MedSeqFTLib.evaluation.report import page_environment
 from MedSeqFTLib.evaluation.results import Comparison
-from MedSeqFTLib.evaluation.tables import Column, Table
+from MedSeqFTLib.evaluation.tables import Column, Table, markdown_text
 from MedSeqFTLib.workspace.files import storage_errors, write_bytes_atomically
 
 PAGE = "report.html"
@@ -71,9 +71,10 @@ def write_comparison(comparison: Comparison, folder: Path, draws: int = DRAWS) -
 
 
 def _markdown(analysis: Analysis, tables: Sequence[Table]) -> str:
-    notes = [f"- {note}" for note in cautions(analysis)]
-    parts = [f"# {analysis.comparison.title}", "", *headline(analysis), "", *notes, *([""] if notes else [])]
-    return "\n".join([*parts, *(table.markdown() for table in tables)])
+    title = f"# {markdown_text(analysis.comparison.title)}"
+    result = [f"{markdown_text(sentence)}\n" for sentence in headline(analysis)]
+    notes = [f"- {markdown_text(note)}" for note in cautions(analysis)]
+    return "\n".join([title, "", *result, *notes, *([""] if notes else []), *(table.markdown() for table in tables)])
 
 
 def _html(analysis: Analysis, tables: list[Table], charts: list[Chart], names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from MedSeqFTLib.evaluation.results import FOUNDATION, Cost, Reading
 from MedSeqFTLib.evaluation.tables import Column, Kind, Table, Value, csv_text
 from MedSeqFTLib.workspace.schema import CaseScore
 
-OWN, ONE = "Own model for each task", "One model for all tasks"
+OWN, ONE = "Own model per task", "One model for all"
 GROUPS: dict[Reading, str] = {"per-task": OWN, "single-model": ONE}
 MEASURE_NAMES: dict[Measure, str] = {"dice": "Dice", "hd95": "HD95", "nsd": "NSD"}
 _LEVEL: dict[Measure, Kind] = {"dice": "share", "hd95": "mm", "nsd": "share"}

@@ -82,10 +82,10 @@ def definitions(comparison: Comparison) -> list[tuple[str, str]]:
     nsd = f"at a tolerance of {tolerance:g} mm" if tolerance else "at a tolerance (not measured here)"
     return [
         (
-            "Own model for each task",
+            "Own model per task",
             "Task i is segmented by the model of its own stage, which later stages never touch.",
         ),
-        ("One model for all tasks", "The model after the last stage segments every task; here forgetting shows."),
+        ("One model for all", "The model after the last stage segments every task; here forgetting shows."),
         ("Dice", "Overlap with the reference, 0 to 1. A task's score is the mean over labels of the mean over cases."),
         (
             "HD95",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -178,23 +179,29 @@ def _paint_forgetting(
     level: Mapping[str, float | None],
     names: Sequence[str],
 ) -> None:
-    width = WIDTH / _per_line(tasks)
+    width, rows = WIDTH / _per_line(tasks), math.ceil(len(tasks) / _per_line(tasks))
     known = [v for matrix in matrices.values() for row in matrix for v in row if v is not None]
     known += [value for value in level.values() if value is not None]
-    low, high = math.floor(min(known) * 10) / 10, math.ceil(max(known) * 10) / 10
-    baseline = {"color": canvas.theme.faint, "linestyle": (0, (2, 3)), "linewidth": 1.4}
+    limits = (math.floor(min(known) * 10) / 10 - 0.02, math.ceil(max(known) * 10) / 10 + 0.02)
+    baseline: dict[str, Any] = {"color": canvas.theme.faint, "linestyle": (0, (2, 3)), "linewidth": 1.4}
     for number, task in enumerate(tasks):
         left, top = number % _per_line(tasks) * width, number // _per_line(tasks) * _PANEL
         canvas.write(left, top + 12, shortened(plain(task), int((width - 30) // LETTER)), weight="bold")
         axes = canvas.axes(left + 36, top + 34, width - 36 - _GAP, _PANEL - 34 - 54)
-        axes.set(xlim=(0.6, len(tasks) + 0.4), ylim=(low - 0.02, high + 0.02), xticks=range(1, len(tasks) + 1))
+        axes.set(xlim=(0.6, len(tasks) + 0.4), ylim=limits, xticks=range(1, len(tasks) + 1))
         axes.grid(axis="y", color=canvas.theme.rule, linewidth=0.8)
         axes.set_xlabel("after stage", color=canvas.theme.faint, size=SMALL)
-        if level[task] is not None:
-            axes.axhline(level[task], **baseline)
-        for line, matrix in enumerate(matrices.values()):
-            aside = (line - (len(matrices) - 1) / 2) * min(0.05, 0.5 / len(matrices))
-            points = [(t + aside, row[number]) for t, row in enumerate(matrix, 1) if row[number] is not None]
-            axes.plot([x for x, _ in points], [y for _, y in points], **line_looks(canvas.theme, line))
+        value = level[task]
+        if value is not None:
+            axes.axhline(value, **baseline)
+        _paint_lines(axes, canvas, [[row[number] for row in matrix] for matrix in matrices.values()])
     looks = [*(line_looks(canvas.theme, line) for line in range(len(matrices))), {**baseline, "marker": ""}]
-    canvas.legend(math.ceil(len(tasks) / _per_line(tasks)) * _PANEL, list(zip(names, looks, strict=True)))
+    canvas.legend(rows * _PANEL, list(zip(names, looks, strict=True)))
+
+
+def _paint_lines(axes: Axes, canvas: Canvas, columns: Sequence[Sequence[float | None]]) -> None:
+    """One task's Dice by stage, a line for each strategy, slightly beside each other."""
+    for line, column in enumerate(columns):
+        aside = (line - (len(columns) - 1) / 2) * min(0.05, 0.5 / len(columns))
+        known = [(stage + aside, value) for stage, value in enumerate(column, 1) if value is not None]
+        axes.plot([x for x, _ in known], [y for _, y in known], **line_looks(canvas.theme, line))

@@ -99,12 +99,13 @@ class Comparison:
         labels = {note.label for note in self.strategies}
         if self.baseline not in labels:
             raise InputError(f"The baseline {self.baseline!r} is not among the strategies {sorted(labels)}.")
-        for part in (*self.measured, *self.costs, *self.transfers):
-            allowed = labels | {FOUNDATION} if isinstance(part, Transfer) else labels
-            if part.strategy not in allowed:
-                raise InputError(f"Strategy {part.strategy!r} has results, but is not among {sorted(labels)}.")
-            if not 0 <= part.order < len(self.orders):
-                raise InputError(f"{part.strategy}: order {part.order} does not exist; there are {len(self.orders)}.")
+        found = {(m.strategy, m.order) for m in self.measured} | {(c.strategy, c.order) for c in self.costs}
+        found |= {(t.strategy, t.order) for t in self.transfers if t.strategy != FOUNDATION}
+        for strategy, number in sorted(found):
+            if strategy not in labels:
+                raise InputError(f"Strategy {strategy!r} has results, but is not among {sorted(labels)}.")
+            if not 0 <= number < len(self.orders):
+                raise InputError(f"{strategy}: order {number} does not exist; there are {len(self.orders)}.")
         for cell in self.measured:
             order = self.orders[cell.order]
             if cell.task not in order or not 1 <= cell.stage <= len(order):

@@ -63,8 +63,9 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Group, name and unit in one line."""
-        return ", ".join(part for part in (self.group, self.name, self.unit) if part)
+        """Group: name (unit)."""
+        name = f"{self.name} ({self.unit})" if self.unit else self.name
+        return f"{self.group}: {name}" if self.group else name
 
     def number(self, value: float) -> str:
         """A number of this column with its sign and decimals; a real minus sign; never a negative zero."""
@@ -106,10 +107,15 @@ class Column:
         return round(value * form.factor, form.decimals)
 
     def plain(self, value: Value) -> list[str]:
-        """The fields of a value in a CSV file: one, or mean, low and high."""
-        values = [value.mean, value.low, value.high] if isinstance(value, Interval) else [value]
-        fields = [self._field(part) for part in values]
-        return fields + [""] * (3 - len(fields)) if self.interval else fields
+        """The fields of a value in a CSV file: one; of an interval mean, low, high and the number of runs."""
+        if isinstance(value, Interval):
+            return [*(self._field(part) for part in (value.mean, value.low, value.high)), str(value.runs)]
+        return [self._field(value), *[""] * (len(self.heads) - 1)]
+
+    @property
+    def heads(self) -> list[str]:
+        """The headings of the fields."""
+        return [self.title, *(f"{self.title}, {part}" for part in ("low", "high", "runs") if self.interval)]
 
     def _field(self, value: str | int | float | None) -> str:
         if value is None or isinstance(value, str):
@@ -129,15 +135,15 @@ class Table:
 
     def markdown(self) -> str:
         """A heading, the caption and the table; intervals stand in brackets behind their mean."""
-        head = [_escaped(column.title) for column in self.columns]
+        head = [markdown_text(column.title) for column in self.columns]
         rule = ["---:" if column.is_number else "---" for column in self.columns]
-        body = [[_escaped(c.full(v)) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
+        body = [[markdown_text(c.full(v)) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
         lines = ["| " + " | ".join(line) + " |" for line in (head, rule, *body)]
-        return "\n".join([f"## {_escaped(self.title)}", "", _escaped(self.caption), "", *lines, ""])
+        return "\n".join([f"## {markdown_text(self.title)}", "", markdown_text(self.caption), "", *lines, ""])
 
     def csv(self) -> str:
-        """One line a row; an interval takes three columns: mean, low and high."""
-        head = [field for column in self.columns for field in _heads(column)]
+        """One line a row; an interval takes four columns: mean, low, high and runs."""
+        head = [field for column in self.columns for field in column.heads]
         rows = [[f for c, v in zip(self.columns, row, strict=True) for f in c.plain(v)] for row in self.rows]
         return csv_text([head, *rows])
 
@@ -149,10 +155,6 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
     return target.getvalue()
 
 
-def _heads(column: Column) -> list[str]:
-    return [column.title, f"{column.title}, low", f"{column.title}, high"] if column.interval else [column.title]
-
-
-def _escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, in one line of a table."""
     return " ".join(text.translate(_MARKDOWN).split())
