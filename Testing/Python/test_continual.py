@@ -113,6 +113,10 @@ def test_tasks_that_are_learnt_all_at_once_have_no_transfer() -> None:
     assert analysis.fwt("together") is None
     assert analysis.bwt("together") is None
     assert not analysis.cannot_forget("together"), "there are no stages between which to forget"
+    of_two = [c for c in cells("parallel", BASELINE) if c.task != C] + cells("together", {(2, A): 0.8, (2, B): 0.7})
+    two = Analysis(comparison(*of_two, orders=((A, B),)), draws=200)
+    assert two.gain("together", "per-task") is not None
+    assert two.fwt("together") is None, "the last task was learnt in its place by chance"
 
 
 def test_scores_are_means_over_labels_of_means_over_cases_without_empty_references() -> None:
