@@ -6,6 +6,8 @@ came from. What it cannot say:
 - With one run (one seed, one order) only the cases are drawn again; it is silent about seeds and orders. With two or
   three runs it is a rough guide, too narrow rather than too wide: a percentile interval of n values covers less than
   its nominal share when n is small, and n values cannot show more spread than they have.
+  In a simulation (three tasks, 12 cases, effects of run and case of like size) the 95 % interval held the truth in 58 %
+  of trials with one run, 80 % with two, 90 % with three, 91 % with six and 94 % with ten.
 - Runs that differ in their order but share a seed share their baseline, so they are less independent than they count.
 - The tasks are not drawn again: it speaks of these tasks, not of tasks in general.
 - Each interval stands by itself. The best of several strategies was picked after the fact, so its gain flatters it.
