@@ -144,7 +144,7 @@ def write_report(report: Report, path: Path) -> Path:
 
 def render_report(report: Report) -> str:
     """The report as HTML text."""
-    return _environment().get_template("report.html.j2").render(report=report, overview=_overview(report.sections))
+    return page_environment().get_template("report.html.j2").render(report=report, overview=_overview(report.sections))
 
 
 def dice_tables(section: StageSection) -> list[DiceTable]:
@@ -204,7 +204,8 @@ def _gain(row: DiceRow) -> float:
     return (row.after or 0.0) - (row.before or 0.0)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates with what every page uses: all text is escaped, a name that is missing is an error."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES, encoding="utf-8"),
         autoescape=True,

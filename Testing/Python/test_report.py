@@ -35,7 +35,7 @@ from MedSeqFTLib.evaluation.report import (
 from MedSeqFTLib.workspace.schema import Label
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"x & {{ 7 * 7 }} {% raw %}"
-VOID = {"meta", "img", "link", "br", "hr", "input"}
+VOID = {"meta", "img", "link", "br", "hr", "input", "source"}
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 
 
