@@ -9,7 +9,7 @@ from pathlib import Path
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData, make_plan
-from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, scorer_for, starter
+from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, conditions_of, new_foundation, reader_for, starter
 from MedSeqFTLib.learning.measuring import CANDIDATE, STAGE, measure_all
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.pretraining import STAGE as FOUNDATION_STAGE
@@ -23,7 +23,7 @@ from MedSeqFTLib.learning.publishing import (
     software,
 )
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.selection import select_buffer
+from MedSeqFTLib.learning.selection.buffer import expected_work, select_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel, stage_a, stage_b
 from MedSeqFTLib.models.compute import Compute
@@ -110,7 +110,7 @@ class Adaptation:
                     else []
                 ),
                 *([(SUBSTITUTE_STAGE, settings.pretrain_steps)] if settings.selection == "mds-substitute" else []),
-                *([("MDS selection", 0.2 * cases * settings.selection_passes)] if "mds" in settings.selection else []),
+                *expected_work(settings, cases),
                 ("stage A", 1.7 * settings.stage_a_steps),
                 ("stage B", (3.0 if earlier else 1.7) * settings.stage_b_steps),
                 (STAGE, 2.0 * held_out),
@@ -161,7 +161,10 @@ class Adaptation:
             if kept.identity == identity:
                 return kept.selection
         cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
-        selection = select_buffer(cases, scorer_for(context), context.settings, context.seed, self.reporter)
+        reader = reader_for(context)
+        selection = select_buffer(
+            cases, reader, context.settings, context.seed, self.reporter, identity, conditions_of(context)
+        )
         write_json(path, SelectionFile(identity=identity, selection=selection))
         return selection
 

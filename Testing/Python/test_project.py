@@ -42,7 +42,7 @@ HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplo
 #: The parts that every start installs, see run.py.
 RUNTIME = ("runtime", "without-dependencies")
 #: Packages whose modules have another name, apart from case and - for _. pydantic's documentation counts its core in.
-IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic"}
+IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic", "sklearn": "scikit-learn"}
 SYSTEMS = [
     {
         "sys_platform": system,
