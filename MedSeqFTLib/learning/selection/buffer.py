@@ -63,12 +63,12 @@ def select_buffer(
     if isinstance(reader, PretextScorer):
         rules = rules_of(settings, size, reader.at_once)
         verdicts = _Scoring(cases, reader, rules, reporter, LossFile(reporter.folder / LOSSES, identity)).run()
-        scores = [_scored(verdict) for verdict in sorted(verdicts.values(), key=lambda verdict: verdict.mean)]
+        scores = tuple(_scored(verdict) for verdict in sorted(verdicts.values(), key=lambda verdict: verdict.mean))
         estimator = Estimator(kind=settings.selection_estimator, z=rules.z, start=rules.start, growth=rules.growth)
         return selection(passes=rules.cap, pretext=reader.description, scores=scores, estimator=estimator)
     if isinstance(reader, FeatureReader):
-        return selection(passes=CROPS, pretext=None, scores=_clustered(cases, reader, size, reporter))
-    return selection(passes=0, pretext=None, scores=_unscored(list(cases), settings, size, seed))
+        return selection(passes=CROPS, pretext=None, scores=tuple(_clustered(cases, reader, size, reporter)))
+    return selection(passes=0, pretext=None, scores=tuple(_unscored(list(cases), settings, size, seed)))
 
 
 def rules_of(settings: AdaptSettings, keep: int, at_once: int = 1) -> Rules:

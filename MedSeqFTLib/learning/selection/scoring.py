@@ -2,7 +2,7 @@
 
 Common random numbers: pass i uses the same relative crop position and the same mask seed for every case, so that cases
 are compared and not draws. A loss is a function of its case and its pass alone: passes can be computed in any order, in
-another run or on another machine, and on a CPU come out the same to the last bit.
+another run or on another machine; on CPUs of one kind, with as many threads, they come out the same to the last bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from MedSeqFTLib.models.weights import frozen
 from MedSeqFTLib.workspace.networks import PretextSpec
 
 PASSES_AT_ONCE = 5
-_LARGE = 96**3  # voxels; larger crops are computed one by one, which costs no time and saves memory
+_LARGE = 96**3  # voxels; larger crops are computed one by one, to save memory
 
 
 @dataclass(frozen=True)
