@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.workspace.workspace import Workspace
 
 _MIB = 1 << 20
-_WITHOUT_PRETEXT = "no: MDS cannot score cases; adapt with --set selection=mds-substitute, random, all or none"
+_WITHOUT_PRETEXT = "no: MDS cannot score cases; adapt with --set selection=mds-substitute, kmeans, random, all or none"
 
 
 def list_foundation(as_json: JsonOption = False) -> None:

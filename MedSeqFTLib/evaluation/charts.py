@@ -1,7 +1,7 @@
 """Charts of a report as SVG text that takes its colours and font from the page: right in light and dark alike.
 
-Classes used: `muted`, `grid`, `line-0` ... `line-5` for the curves, `kept` and `left-out` for a buffer, `better`,
-`worse` and `same` for changes of Dice. `templates/report.css` gives them their looks.
+Classes used: `muted`, `grid`, `line-0` ... `line-5` for the curves, `kept`, `left-out` and `tie` for a buffer,
+`better`, `worse` and `same` for changes of Dice. `templates/report.css` gives them their looks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 Point = tuple[float, float]
@@ -91,25 +92,41 @@ def _draw_axes(drawing: _Drawing, x: _Scale, y: _Scale) -> None:
         drawing.write((x(tick), y.start + 22), _short(tick), "muted", "middle")
 
 
-def selection_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
-    """Pretext loss of every case, lowest first, with its 95 % interval: (case, mean, standard error, kept)."""
-    ordered = sorted(rows, key=lambda row: row[1])
-    kept = sum(row[3] for row in rows)
-    drawing = _Drawing(1040, 210, f"Pretext loss of {len(rows)} cases, lowest first; {kept} kept")
+class ScoredCase(NamedTuple):
+    """A case of a selection. `interval`: of the mean, 95 %; `tie`: too close to the border to be decided surely."""
+
+    case: str
+    mean: float
+    interval: tuple[float, float]
+    kept: bool
+    tie: bool = False
+
+
+def selection_chart(rows: Sequence[ScoredCase]) -> str:
+    """Pretext loss of every case, lowest first, with its 95 % interval; dashed where the decision was a tie."""
+    ordered = sorted(rows, key=lambda row: row.mean)
+    drawing = _Drawing(1040, 210, _selection_words(rows))
     if not ordered:
         drawing.write((520, 105), "no case was scored", "muted", "middle")
         return drawing.text()
-    bounds = [mean + sign * 1.96 * error for _, mean, error, _ in ordered for sign in (-1, 1)]
-    y = _Scale(min(bounds), max(bounds), 186, 14)
+    y = _Scale(min(row.interval[0] for row in rows), max(row.interval[1] for row in rows), 186, 14)
     step = min(974 / len(ordered), 974 / 12)
     for tick in y.ticks():
         drawing.line((50, y(tick)), (1030, y(tick)), "grid")
         drawing.write((44, y(tick) + 4), _short(tick), "muted", "end")
-    for number, (case, mean, error, is_kept) in enumerate(ordered):
-        place, style = 56 + (number + 0.5) * step, "kept" if is_kept else "left-out"
-        drawing.line((place, y(mean - 1.96 * error)), (place, y(mean + 1.96 * error)), f"interval {style}")
-        drawing.dot((place, y(mean)), min(5, max(2.5, step / 3)), style, f"{case}: {mean:.4f}")
+    for number, row in enumerate(ordered):
+        place = 56 + (number + 0.5) * step
+        style = ("kept" if row.kept else "left-out") + (" tie" if row.tie else "")
+        drawing.line((place, y(row.interval[0])), (place, y(row.interval[1])), f"interval {style}")
+        words = f"{row.case}: {row.mean:.4f}" + (", tie zone" if row.tie else "")
+        drawing.dot((place, y(row.mean)), min(5, max(2.5, step / 3)), style, words)
     return drawing.text()
+
+
+def _selection_words(rows: Sequence[ScoredCase]) -> str:
+    kept, ties = sum(row.kept for row in rows), sum(row.tie for row in rows)
+    tied = f", {ties} in the tie zone" if ties else ""
+    return f"Pretext loss of {len(rows)} cases, lowest first; {kept} kept{tied}"
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,15 @@ class DiceRow:
 
 @dataclass(frozen=True)
 class SelectionRow:
-    """A case in the selection of a buffer: mean pretext loss over `passes`, its standard error, and the decision."""
+    """A case in the selection of a buffer: mean pretext loss over `passes`, its 95 % interval, the decision and why."""
 
     case: str
     loss: float
-    standard_error: float
+    interval: tuple[float, float]
     passes: int
     kept: bool
+    reason: str = ""
+    tie: bool = False  # too close to the border to be decided surely
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,8 @@ def page_environment() -> Environment:
     return environment
 
 
-def _selection(row: SelectionRow) -> tuple[str, float, float, bool]:
-    return row.case, row.loss, row.standard_error, row.kept
+def _selection(row: SelectionRow) -> charts.ScoredCase:
+    return charts.ScoredCase(row.case, row.loss, row.interval, row.kept, row.tie)
 
 
 def _dice(value: float | None) -> str:

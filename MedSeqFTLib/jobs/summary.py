@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from MedSeqFTLib.evaluation.averages import per_label_dice
 from MedSeqFTLib.evaluation.report import DiceRow, Outcome, Picture, SelectionRow, StageSection, VersionRow
 from MedSeqFTLib.jobs.job import job_folder
-from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.schema import ModelVersion, Selection, SelectionScore
 from MedSeqFTLib.workspace.workspace import Workspace
 
 LossPoints = list[tuple[int, Mapping[str, float]]]
@@ -68,10 +68,18 @@ def selection_rows(version: ModelVersion) -> list[SelectionRow]:
     """The scored cases of a version's selection, lowest loss first; empty if it was not made by scores."""
     scores = version.selection.scores if version.selection else ()
     return [
-        SelectionRow(score.case, score.loss, score.standard_error or 0.0, score.passes, score.kept)
+        SelectionRow(
+            score.case, score.loss, _interval(score), score.passes, score.kept, score.reason, score.in_tie_zone
+        )
         for score in scores
         if score.loss is not None
     ]
+
+
+def _interval(score: SelectionScore) -> tuple[float, float]:
+    """95 %. Older programs recorded the standard error alone; after a single pass nothing is known."""
+    loss, reach = score.loss or 0.0, 1.96 * (score.standard_error or 0.0)
+    return score.interval or (loss - reach, loss + reach)
 
 
 def _selection_text(version: ModelVersion) -> str:
@@ -85,7 +93,17 @@ def _selection_text(version: ModelVersion) -> str:
     head = "a substitute for its missing pretext head" if chosen.method == "mds-substitute" else "its pretext head"
     return (
         f"MDS keeps the {chosen.size} cases with the lowest mean loss of the foundation model with {head} over "
-        f"{chosen.passes} passes ({chosen.pretext.kind}: {how}; seed {chosen.seed})."
+        f"{_passes_text(chosen)} ({chosen.pretext.kind}: {how}; seed {chosen.seed})."
+    )
+
+
+def _passes_text(chosen: Selection) -> str:
+    if chosen.estimator is None or chosen.estimator.kind == "fixed":
+        return f"{chosen.passes} passes"
+    used, most = sum(score.passes for score in chosen.scores), chosen.passes * len(chosen.scores)
+    return (
+        f"at most {chosen.passes} passes; a case stopped as soon as it was {chosen.estimator.z:g} standard errors "
+        f"clear of the border between kept and left, which took {used:,} of {most:,} passes"
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import PreparedCase
-from MedSeqFTLib.learning.buffer import choose_buffer
 from MedSeqFTLib.learning.data import PreparedData, make_plan
 from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, starter
 from MedSeqFTLib.learning.measuring import STAGE, measure_all
@@ -18,6 +17,8 @@ from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.promotion import promote_if_no_worse
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
+from MedSeqFTLib.learning.selection.buffer import expected_work
+from MedSeqFTLib.learning.selection.choice import choose_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
@@ -85,7 +86,7 @@ class Adaptation:
                     else []
                 ),
                 *([(SUBSTITUTE_STAGE, settings.pretrain_steps)] if settings.selection == "mds-substitute" else []),
-                *([("MDS selection", 0.2 * cases * settings.selection_passes)] if "mds" in settings.selection else []),
+                *expected_work(settings, cases),
                 ("stage A", 1.7 * settings.stage_a_steps),
                 ("stage B", (3.0 if earlier else 1.7) * settings.stage_b_steps),
                 (STAGE, 2.0 * held_out),

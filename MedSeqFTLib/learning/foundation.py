@@ -11,14 +11,15 @@ from MedSeqFTLib.learning.preflight import check_selection
 from MedSeqFTLib.learning.pretraining import PretextTraining
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.publishing import publish_pretrained
-from MedSeqFTLib.learning.selection import PretextScorer
+from MedSeqFTLib.learning.selection.features import FeatureReader
+from MedSeqFTLib.learning.selection.scoring import PretextScorer
 from MedSeqFTLib.learning.settings import AdaptSettings, PretrainSettings
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.pretext import build_pretext
 from MedSeqFTLib.models.weights import frozen, load_backbone, load_pretext
 from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription
-from MedSeqFTLib.workspace.schema import ModelVersion, Role, TaskPlan
+from MedSeqFTLib.workspace.schema import ModelVersion, Role, SelectionConditions, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
 
 SUBSTITUTE_STAGE = "substitute pretext head"
@@ -53,6 +54,18 @@ def new_foundation(
         f"{task} for {settings.pretrain_steps} steps; a stand-in for a real foundation model."
     )
     return publish_pretrained(workspace, job.id, backbone, pretext, pretraining, note, reporter)
+
+
+def reader_for(context: Context) -> PretextScorer | FeatureReader | None:
+    """What the selection reads cases with; None if it looks at none of them.
+
+    Raises:
+        InputError: M_0 has no pretext head and no substitute was asked for.
+    """
+    if context.settings.selection == "kmeans":
+        backbone = load_backbone(context.workspace, context.foundation)
+        return FeatureReader(backbone=backbone, seed=context.seed, patch=context.plan.patch, compute=context.compute)
+    return scorer_for(context)
 
 
 def scorer_for(context: Context) -> PretextScorer | None:
@@ -90,8 +103,18 @@ def scorer_for(context: Context) -> PretextScorer | None:
         backbone=backbone,
         pretext=pretext,
         description=description,
-        settings=context.settings,
         seed=context.seed,
         patch=description.crop or context.plan.patch,
         compute=context.compute,
+    )
+
+
+def conditions_of(context: Context) -> SelectionConditions:
+    """What a selection is recorded with."""
+    return SelectionConditions(
+        foundation=context.foundation.id,
+        foundation_files=context.foundation.files,
+        intensity=context.plan.intensity,
+        spacing=context.plan.spacing,
+        precision=context.compute.precision,
     )

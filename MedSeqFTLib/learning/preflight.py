@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -12,8 +13,8 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
     """Refuse an adaptation that could learn nothing new, or could not select its buffer.
 
     Raises:
-        InputError: the task has no training case, or none that its current version has not seen; or the foundation
-            model lacks the pretext head that the selection needs.
+        InputError: the task has no training case, or none that its current version has not seen, or fewer than the
+            buffer is to keep; or the foundation model lacks the pretext head that the selection needs.
     """
     workspace.task(task)
     foundation = workspace.foundation_of(workspace.chain_version())
@@ -22,6 +23,7 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
     cases = {case.id for case in workspace.cases(task, Role.TRAIN)}
     if not cases:
         raise InputError(f"Task '{task}' has no training case: accept one with 'case add {task} --role train'.")
+    buffer_size(len(cases), settings)
     current = workspace.current_version(task)
     if current is not None and cases <= set(current.train_cases):
         raise InputError(
@@ -35,5 +37,5 @@ def check_selection(foundation: ModelVersion, settings: AdaptSettings) -> None:
         raise InputError(
             f"{foundation.id} has no pretext head, so MDS cannot score cases with it. Take --set "
             "selection=mds-substitute (a masked-reconstruction head, trained briefly on the task's own images with the "
-            "backbone frozen), or selection=random, all or none."
+            "backbone frozen), or selection=kmeans, random, all or none."
         )

@@ -93,10 +93,13 @@ class AdaptSettings(Settings):
     preparation: Literal["foundation", "task"] = "foundation"  # whose intensity rule, if the foundation model has one
     spacing: Literal["task", "foundation"] = "task"  # whose voxel size, if the foundation model has one
     patch_side: Annotated[int, Field(ge=0, le=256, multiple_of=16)] = 0  # voxels; 0: as the foundation model's
-    selection: Literal["mds", "mds-substitute", "random", "all", "none"] = "mds"
+    selection: Literal["mds", "mds-substitute", "kmeans", "random", "all", "none"] = "mds"
+    buffer_size: Annotated[int, Field(ge=0)] = 0  # K; 0: by share and minimum. "all" and "none" need no K
     buffer_share: Share = 0.1  # K as a share of the task's training cases ...
     buffer_minimum: Annotated[int, Field(ge=1)] = 2  # ... but at least so many
-    selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 24
+    selection_estimator: Literal["racing", "fixed"] = "racing"
+    selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 200  # over each case; racing: at most
+    selection_z: Annotated[float, Field(ge=0, le=10)] = 2.0  # standard errors beyond which a case is decided
     pretrain_steps: Steps = 200  # of a new foundation model, or of a substitute for a missing pretext head
     augment: bool = True
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring prediction windows
@@ -120,9 +123,9 @@ class StrategySettings(AdaptSettings):
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    "quick": {"stage_a_steps": 100, "stage_b_steps": 40, "pretrain_steps": 100, "selection_passes": 8},
+    "quick": {"stage_a_steps": 100, "stage_b_steps": 40, "pretrain_steps": 100, "selection_passes": 25},
     "balanced": {},
-    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 400, "pretrain_steps": 1000, "selection_passes": 100},
+    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 400, "pretrain_steps": 1000, "selection_passes": 1000},
 }
 
 

@@ -25,9 +25,14 @@ class Compute:
         """The context for forward passes."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
+    @property
+    def precision(self) -> str:
+        """The dtype's name, for instance "bfloat16"."""
+        return str(self.dtype).removeprefix("torch.")
+
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
+        return f"{name}, {self.precision}"
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:

@@ -213,14 +213,56 @@ class TaskScores(Part):
     tolerance: float | None = None  # mm, of nsd; None: surfaces were not measured
 
 
+#: Why a case is in a buffer or not. "tie zone": the passes did not suffice to tell it from those on the other side.
+SelectionReason = Literal[
+    "",  # written by an older program
+    "decided in",
+    "decided out",
+    "tie zone, kept by mean",
+    "tie zone, left by mean",
+    "cluster centre",
+    "cluster member",
+    "random",
+    "all",
+    "none",
+]
+
+
 class SelectionScore(Part):
     """MDS: the mean pretext loss of M0 on one training case."""
 
     case: Name
     loss: float | None  # None: the buffer was not chosen by scores
     standard_error: float | None
-    passes: int
+    interval: tuple[float, float] | None = None  # 95 % confidence interval of the loss
+    passes: int  # that the mean is taken over; of k-means: crops
     kept: bool
+    reason: SelectionReason = ""
+
+    @property
+    def in_tie_zone(self) -> bool:
+        """Was the case too close to the border between kept and left to be decided surely?"""
+        return self.reason.startswith("tie zone")
+
+
+class Estimator(Part):
+    """How mean losses were estimated: a fixed number of passes, or racing with rounds of growing length."""
+
+    kind: Literal["racing", "fixed"]
+    z: float  # standard errors of a paired difference beyond which a case is decided
+    start: int  # passes of the first round
+    growth: float  # of the passes from round to round
+
+
+class SelectionConditions(Part):
+    """What a selection depends on beside its own settings."""
+
+    foundation: Name  # M0
+    foundation_files: dict[str, str]  # its files: name -> SHA-256
+    intensity: Intensity
+    spacing: Vector3  # x, y, z in mm of the grid that crops were taken from
+    precision: str  # of the forward passes
+    sampler: Literal["uniform"] = "uniform"  # of crop positions
 
 
 class Selection(Part):
@@ -228,11 +270,13 @@ class Selection(Part):
 
     method: str
     size: int
-    passes: int
+    passes: int  # over a case, at most; of k-means: crops
     pretext: PretextSpec | None  # None: the buffer was not chosen by scores
     patch: tuple[int, int, int] | None  # z, y, x voxels of the crops that were scored
     seed: int
     scores: tuple[SelectionScore, ...]
+    estimator: Estimator | None = None  # None: not chosen by scores, or by an older program, with fixed passes
+    conditions: SelectionConditions | None = None  # None: written by an older program
 
 
 class ModelVersion(Document):

@@ -26,8 +26,8 @@ ALONE = "without-dependencies"
 #: Imported once after an installation, by run.py.
 IMPORTS = {
     "runtime": (
-        "torch monai peft safetensors SimpleITK blosc2 numpy scipy pydantic typing_extensions typer rich matplotlib "
-        "PIL jinja2 markupsafe psutil filelock nilearn einops"
+        "torch monai peft safetensors SimpleITK blosc2 numpy scipy sklearn pydantic typing_extensions typer rich "
+        "matplotlib PIL jinja2 markupsafe psutil filelock nilearn einops"
     ),
     ALONE: "dynamic_network_architectures.architectures.unet",
     "test": "pytest hypothesis ruff mypy",

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from learning_samples import Notes, add_balls, ball_task, ball_workspace
 
-from MedSeqFTLib.learning.buffer import choose_buffer
 from MedSeqFTLib.learning.data import PreparedData, make_plan
 from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
+from MedSeqFTLib.learning.selection.choice import choose_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context

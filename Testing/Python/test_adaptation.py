@@ -91,6 +91,25 @@ def test_every_reading_of_every_task_is_measured(learned: tuple[Workspace, list[
     }
 
 
+def test_a_version_records_what_its_selection_depends_on(learned: tuple[Workspace, list[ModelVersion], Path]) -> None:
+    workspace, versions, _ = learned
+    foundation = workspace.version("M0")
+    for version in versions:
+        assert version.selection is not None and version.task is not None
+        plan, conditions, estimator = (
+            version.plans[version.task],
+            version.selection.conditions,
+            version.selection.estimator,
+        )
+        assert conditions is not None and estimator is not None
+        assert (conditions.foundation, conditions.foundation_files) == ("M0", foundation.files)
+        assert (conditions.intensity, conditions.spacing) == (plan.intensity, plan.spacing)
+        assert (conditions.sampler, conditions.precision) == ("uniform", "float32")
+        assert estimator.model_dump() == {"kind": "racing", "z": 2.0, "start": 4, "growth": 1.5}
+        assert version.selection.passes == 4
+        assert {s.case for s in version.selection.scores if s.kept} == set(version.buffers[version.task])
+
+
 def test_progress_names_all_stages_and_the_time_left(learned: tuple[Workspace, list[ModelVersion], Path]) -> None:
     workspace, (first, _), _ = learned
     events, _ = control.job(workspace, first.job or "").events()

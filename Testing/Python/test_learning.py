@@ -1,35 +1,28 @@
-"""Losses, selection, the training loop and the decision about promotion, in the test's own process."""
+"""Losses, the training loop and the decision about promotion, in the test's own process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from learning_samples import TINY, Notes, ball_workspace
+from learning_samples import Notes, ball_workspace
 from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
 from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.learning.retention import feature_distance
-from MedSeqFTLib.learning.selection import PretextScorer, buffer_size, pretext_losses, select_buffer
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.backbone import Features
 from MedSeqFTLib.models.compute import Compute
-from MedSeqFTLib.models.networks import build_backbone
-from MedSeqFTLib.models.pretext import build_pretext
-from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, ResidualUNetDescription
+from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, TaskScores
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 SMALL = ResidualUNetDescription(channels=(4, 8), decoder_features=4)
-PRETEXT = MaskedReconstructionDescription(block=4)
 
 
 def training(
@@ -157,66 +150,6 @@ def test_the_feature_distance_weighs_channels_by_their_deviation() -> None:
     assert first == pytest.approx(second, rel=0.4)
 
 
-def prepared_cases(folder: Path, noise: tuple[float, ...]) -> dict[str, PreparedCase]:
-    cases = {}
-    for number, level in enumerate(noise):
-        random = np.random.default_rng(number)
-        smooth = np.linspace(500, 3500, 20)[:, None, None] + np.zeros((20, 20, 20))
-        image = np.clip(smooth + level * random.normal(size=smooth.shape), 0, 4095).astype(np.int16)
-        path = folder / str(number)
-        path.mkdir()
-        write_prepared(path, Prepared(image))
-        cases[f"case{number}"] = PreparedCase(path)
-    return cases
-
-
-def scorer(**changes: object) -> PretextScorer:
-    return PretextScorer(
-        backbone=build_backbone(SMALL, 0),
-        pretext=build_pretext(PRETEXT, SMALL, 0),
-        description=PRETEXT,
-        settings=AdaptSettings.model_validate({**TINY, **changes}),
-        seed=7,
-        patch=(16, 16, 16),
-        compute=CPU,
-    )
-
-
-def choose(cases: Mapping[str, PreparedCase], folder: Path, **changes: object):  # type: ignore[no-untyped-def]
-    scoring = scorer(**changes)
-    settings = scoring.settings
-    return select_buffer(cases, scoring if settings.selection == "mds" else None, settings, 7, Notes(folder))
-
-
-def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path) -> None:
-    cases = prepared_cases(tmp_path, (900, 100, 1500, 300, 600))
-    selection = choose(cases, tmp_path)
-    losses = [score.loss for score in selection.scores]
-    assert losses == sorted(losses)
-    assert [score.case for score in selection.scores if score.kept] == ["case1", "case3"]
-    assert all(score.passes == 4 and score.standard_error > 0 for score in selection.scores)
-    assert (selection.size, selection.seed, selection.pretext, selection.patch) == (2, 7, PRETEXT, (16, 16, 16))
-
-
-def test_a_score_depends_on_no_other_case(tmp_path: Path) -> None:
-    cases = prepared_cases(tmp_path, (900, 100, 1500))
-    every = pretext_losses(cases, scorer(), Notes(tmp_path))
-    alone = pretext_losses({"case2": cases["case2"]}, scorer(), Notes(tmp_path))
-    assert every["case2"] == alone["case2"]
-
-
-@pytest.mark.parametrize(("method", "kept"), [("none", 0), ("all", 5), ("random", 2)])
-def test_other_selections(tmp_path: Path, method: str, kept: int) -> None:
-    selection = choose(prepared_cases(tmp_path, (1, 2, 3, 4, 5)), tmp_path, selection=method)
-    assert sum(score.kept for score in selection.scores) == selection.size == kept
-    assert all(score.loss is None for score in selection.scores)
-
-
-def test_the_size_of_a_buffer() -> None:
-    settings = AdaptSettings()
-    assert [buffer_size(cases, settings) for cases in (1, 5, 20, 21, 100)] == [1, 2, 2, 3, 10]
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid(preset: str) -> None:
     assert adapt_settings(preset, {"lora_rank": "4"}).lora_rank == 4
@@ -229,6 +162,7 @@ def test_presets_are_valid(preset: str) -> None:
         ({"lora_rnak": "4"}, "field lora_rnak"),
         ({"device": "gpu"}, "field device"),
         ({"patch_side": "40"}, "field patch_side"),
+        ({"selection_z": "-1"}, "field selection_z"),
     ],
 )
 def test_unusable_settings_are_named(changes: dict[str, str], message: str) -> None:
@@ -279,5 +213,5 @@ def test_mds_needs_a_pretext_head(tmp_path: Path) -> None:
         workspace.publish(version, folder)
     with pytest.raises(InputError, match=r"M0 has no pretext head.*selection=mds-substitute"):
         check_adaptable(workspace, "balls", AdaptSettings())
-    for other in ("mds-substitute", "random", "all", "none"):
+    for other in ("mds-substitute", "kmeans", "random", "all", "none"):
         check_adaptable(workspace, "balls", AdaptSettings.model_validate({"selection": other}))

@@ -38,11 +38,11 @@ FLOORS = {
     "commands": 5,
 }
 SLICER_ONLY = {"slicer", "qt", "vtk", "ctk", "mrml", "vtkmodules"}
-HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplotlib", "nilearn", "blosc2"}
+HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplotlib", "nilearn", "blosc2", "sklearn"}
 #: The parts that every start installs, see run.py.
 RUNTIME = ("runtime", "without-dependencies")
 #: Packages whose modules have another name, apart from case and - for _. pydantic's documentation counts its core in.
-IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic"}
+IMPORTED_AS = {"pil": "pillow", "pydantic-core": "pydantic", "sklearn": "scikit-learn"}
 SYSTEMS = [
     {
         "sys_platform": system,

@@ -62,7 +62,10 @@ def full_report(name: str = "liver") -> Report:
         pictures=[Picture(dot_png(), f"Caption {name}", f"Alt {name}")],
         dice=rows,
         losses={f"Stage A {name}": [(step, {f"dice {name}": 1 / (step + 1)}) for step in range(9)]},
-        buffer=[SelectionRow(f"{name}_1", 0.1, 0.01, 64, True), SelectionRow(f"{name}_2", 0.2, 0.01, 64, False)],
+        buffer=[
+            SelectionRow(f"{name}_1", 0.1, (0.09, 0.11), 64, True, "decided in"),
+            SelectionRow(f"{name}_2", 0.2, (0.1875, 0.2125), 40, False, "tie zone, left by mean", tie=True),
+        ],
         buffer_text=f"Chosen by {name}.",
     )
     return Report(
@@ -269,13 +272,19 @@ def test_odd_losses_still_give_a_chart(points: list[tuple[int, dict[str, float]]
 
 
 def test_selection_is_sorted_and_marks_what_was_kept() -> None:
-    rows = [("c", 0.3, 0.01, False), ("a", 0.1, 0.0, True), ("b", 0.2, 0.02, False)]
-    dots = elements(charts.selection_chart(rows), "circle")
-    assert [dot.get("class") for dot in dots] == ["kept", "left-out", "left-out"]
+    rows = [
+        charts.ScoredCase("c", 0.3, (0.29, 0.31), kept=False),
+        charts.ScoredCase("a", 0.1, (0.1, 0.1), kept=True),
+        charts.ScoredCase("b", 0.2, (0.16, 0.24), kept=False, tie=True),
+    ]
+    drawing = charts.selection_chart(rows)
+    dots = elements(drawing, "circle")
+    assert [dot.get("class") for dot in dots] == ["kept", "left-out tie", "left-out"]
+    assert "1 kept, 1 in the tie zone" in drawing
     assert [float(dot.get("cy", "")) for dot in dots] == sorted(
         (float(dot.get("cy", "")) for dot in dots), reverse=True
     )
-    assert [dot[0].text for dot in dots] == ["a: 0.1000", "b: 0.2000", "c: 0.3000"]
+    assert [dot[0].text for dot in dots] == ["a: 0.1000", "b: 0.2000, tie zone", "c: 0.3000"]
     assert "no case" in charts.selection_chart([])
 
 

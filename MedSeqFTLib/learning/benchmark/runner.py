@@ -20,12 +20,12 @@ from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import units
 from MedSeqFTLib.learning.benchmark.material import Material
 from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, record_of
-from MedSeqFTLib.learning.buffer import choose_buffer
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.progress import Reporter
 from MedSeqFTLib.learning.publishing import published_by
+from MedSeqFTLib.learning.selection.choice import choose_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context

@@ -1,9 +1,9 @@
-"""Which cases of a task are kept: chosen once for a job, and read back after a kill."""
+"""The choice of a job's buffer: made once, and read back after a kill."""
 
 from __future__ import annotations
 
-from MedSeqFTLib.learning.foundation import scorer_for
-from MedSeqFTLib.learning.selection import select_buffer
+from MedSeqFTLib.learning.foundation import conditions_of, reader_for
+from MedSeqFTLib.learning.selection.buffer import select_buffer
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.workspace.files import read_json, write_json
 from MedSeqFTLib.workspace.schema import Document, Selection
@@ -30,6 +30,7 @@ def choose_buffer(context: Context) -> Selection:
         if stored.identity == identity:
             return stored.selection
     cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
-    selection = select_buffer(cases, scorer_for(context), context.settings, context.seed, context.reporter)
+    reader, conditions = reader_for(context), conditions_of(context)
+    selection = select_buffer(cases, reader, context.settings, context.seed, context.reporter, identity, conditions)
     write_json(path, SelectionFile(identity=identity, selection=selection))
     return selection

@@ -1,0 +1,1 @@
+"""Which training cases of a task form its buffer. `size` and `racing` are free of torch."""
