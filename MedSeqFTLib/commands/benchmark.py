@@ -55,6 +55,8 @@ def benchmark(
         material = session.material(screen)
         if not report_only:
             session.run(material, compute, screen)
+        page = session.write(material, compute)
+    say(f"Tables, pictures and page: {page}")
 
 
 def _say_plan(session: Session, compute: Compute) -> None:

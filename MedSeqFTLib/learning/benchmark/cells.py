@@ -105,6 +105,10 @@ class Planner:
         """Fine-tuning of the foundation model: what transfer to an unseen task is compared with."""
         return self._cell(BenchmarkStrategy(kind=BASELINE), task, seed, None)
 
+    def baselines(self, runs: Sequence[Run]) -> list[Cell]:
+        """What the transfers of some runs are compared with."""
+        return [self.from_foundation(task, run.seed) for run in runs for task in run.transfers]
+
     def _run(self, strategy: BenchmarkStrategy, seed: int, order: int) -> Run:
         sequence = self._config.sequences[order]
         stages = self._stages(strategy, sequence, seed)

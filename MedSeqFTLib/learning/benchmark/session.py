@@ -6,17 +6,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.evaluation.comparison_page import write_comparison
 from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, Run, in_order
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import Estimate, estimate
 from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data
+from MedSeqFTLib.learning.benchmark.outcome import Outcome
 from MedSeqFTLib.learning.benchmark.runner import Runner
 from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.publishing import software
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.files import write_bytes_atomically
+from MedSeqFTLib.workspace.schema import now
+
+_ON_TUNING_CASES = "Measured on cases split from the training side, for choosing settings: these are no results."
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,7 @@ class Session:
         """Every run, and every cell once. `data` names the cases and the foundation model, if results are looked up."""
         planner = Planner(self.config, data)
         runs = planner.runs()
-        baselines = [planner.from_foundation(task, run.seed) for run in runs for task in run.transfers]
-        return runs, in_order(runs, baselines)
+        return runs, in_order(runs, planner.baselines(runs))
 
     def estimate(self, compute: Compute) -> Estimate:
         """Measured on this machine. Raises InputError if the foundation model cannot be used."""
@@ -70,3 +76,18 @@ class Session:
         """Compute every cell that is not finished."""
         _, cells = self.plan(material.name)
         Runner(material, compute, self.folder, reporter).run(cells)
+
+    def write(self, material: Material, compute: Compute) -> Path:
+        """Write tables, pictures and the page of what is finished, and return the page. Raises StorageError."""
+        outcome = Outcome(self.config, Planner(self.config, material.name), self.folder)
+        cautions = [_ON_TUNING_CASES] if self.config.measure == "tuning" else []
+        comparison = outcome.comparison(self._facts(compute), cautions)
+        return write_comparison(comparison, self.folder)
+
+    def _facts(self, compute: Compute) -> list[tuple[str, str]]:
+        return [
+            ("Description", self.source.name),
+            ("Computed on", f"{compute}, {torch.get_num_threads()} threads"),
+            ("Date", now().date().isoformat()),
+            *software().items(),
+        ]
