@@ -81,6 +81,7 @@ class AdaptSettings(Settings):
     stage_b_steps: Steps = 200
     stage_b_learning_rate: Rate = 1e-2
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
+    stage_b_start: Literal["stage A", "nothing"] = "stage A"  # the adapters begin with stage A's change, cut to rank
     stage_b_data: Literal["buffers and task", "task", "buffers"] = "buffers and task"
     stage_b_bank: Annotated[int, Field(ge=0, le=10_000)] = 0  # batches whose targets are kept; 0: always new batches
     buffers: Literal["all tasks", "this task"] = "all tasks"  # this task: no case of an earlier task is kept

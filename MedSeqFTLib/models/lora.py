@@ -34,6 +34,7 @@ from MedSeqFTLib.models.checkpoints import write_tensors
 from MedSeqFTLib.workspace.files import storage_errors
 
 ADAPTER = "default"
+_CHANGED = nn.Linear | nn.Conv3d | nn.ConvTranspose3d  # layers that LoRA changes
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -78,8 +79,7 @@ def attach_lora(backbone: Backbone, rank: int, alpha: int, seed: int, base: str 
 
     Raises InputError if the rank is above the full rank of every layer.
     """
-    kinds = nn.Linear | nn.Conv3d | nn.ConvTranspose3d
-    found = {n: m for n, m in backbone.named_modules() if isinstance(m, kinds) and re.fullmatch(layers, n)}
+    found = {n: m for n, m in backbone.named_modules() if isinstance(m, _CHANGED) and re.fullmatch(layers, n)}
     widths, targets = {name: full_rank(module) for name, module in found.items()}, list(found)
     if rank > max(widths.values(), default=0):
         raise InputError(
@@ -105,6 +105,32 @@ def attach_lora(backbone: Backbone, rank: int, alpha: int, seed: int, base: str 
     if len(reached) != len(targets):
         raise RuntimeError(f"LoRA reached {len(reached)} of {len(targets)} layers")
     return adapted
+
+
+def start_like(adapted: PeftModel, target: Backbone) -> None:
+    """Let the adapters begin with the best approximation of their rank to what sets `target` apart from the base.
+
+    The change of each layer's weight, outputs by everything else, is cut off behind its largest singular values
+    (Eckart and Young, 1936); they are shared out evenly between the two factors.
+    """
+    wanted = {name: layer.weight for name, layer in target.named_modules() if isinstance(layer, _CHANGED)}
+    with torch.no_grad():
+        for name, layer in adapted.get_base_model().named_modules():
+            if isinstance(layer, LoraLayer):
+                _start_layer(layer, wanted[name])
+
+
+def _start_layer(layer: LoraLayer, wanted: Tensor) -> None:
+    a, b, base = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.get_base_layer()
+    transposed = isinstance(base, nn.ConvTranspose3d)
+    change = (wanted - base.weight) / layer.scaling[ADAPTER]
+    outputs_first = change.transpose(0, 1) if transposed else change
+    u, s, v = torch.linalg.svd(outputs_first.flatten(1), full_matrices=False)
+    rank = layer.r[ADAPTER]
+    left, right = u[:, :rank] * s[:rank].sqrt(), s[:rank, None].sqrt() * v[:rank]
+    right = right.reshape(rank, *outputs_first.shape[1:])
+    a.copy_(right.transpose(0, 1) if transposed else right)
+    b.copy_((left.T if transposed else left).reshape(b.shape))
 
 
 def full_rank(layer: nn.Module) -> int:

@@ -27,6 +27,7 @@ from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.lora import attach_lora, merge, start_like
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
@@ -229,6 +230,7 @@ def test_stage_a_holds_features_near_the_teacher(tmp_path: Path, workspace: Work
     [
         {"stage_a_teacher": "foundation"},
         {"stage_a_teacher": "none"},
+        {"stage_b_start": "nothing"},
         {"stage_b_data": "task"},
         {"stage_b_data": "buffers"},
         {"buffers": "this task"},
@@ -274,7 +276,15 @@ def test_buffers_of_this_task_alone_keep_no_earlier_case(tmp_path: Path, workspa
 
 def test_adapters_on_m0_are_trained_on_from_stage_to_stage(tmp_path: Path, workspace: Workspace) -> None:
     before = workspace.version("M1")
-    start = context(workspace, tmp_path / "a", SECOND, before, stage_b_base="foundation", stage_b_learning_rate=1e-7)
+    start = context(
+        workspace,
+        tmp_path / "a",
+        SECOND,
+        before,
+        stage_b_base="foundation",
+        stage_b_start="nothing",
+        stage_b_learning_rate=1e-7,
+    )
     after, _ = stage("medseqft", start)
     m0, first, second = (tensors(workspace, v) for v in (workspace.version("M0"), before, after))
     assert max(ranks(m0, second).values()) == 2, "the whole change stays of one rank"
@@ -283,7 +293,9 @@ def test_adapters_on_m0_are_trained_on_from_stage_to_stage(tmp_path: Path, works
 
 def test_an_adapter_of_another_rank_is_not_trained_on(tmp_path: Path, workspace: Workspace) -> None:
     before = workspace.version("M1")
-    other = context(workspace, tmp_path / "b", SECOND, before, stage_b_base="foundation", lora_rank=1, lora_alpha=2)
+    other = context(
+        workspace, tmp_path / "b", SECOND, before, stage_b_base="foundation", stage_b_start="nothing", lora_rank=1
+    )
     with pytest.raises(InputError, match="has r 2, but 1 is needed"):
         stage("medseqft", other)
 
@@ -382,3 +394,28 @@ def test_baseline_settings_have_defaults_for_plain_adaptations() -> None:
     plain = AdaptSettings.model_validate({k: v for k, v in TINY.items() if k in AdaptSettings.model_fields})
     assert StrategySettings.of(plain).lwf_temperature == StrategySettings().lwf_temperature
     assert StrategySettings.of(plain).stage_a_steps == plain.stage_a_steps
+
+
+def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_rank() -> None:
+    base, target = build_backbone(SMALL, 0), build_backbone(SMALL, 1)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    student = attach_lora(base, 2, 4, seed=0)
+    start_like(student, target)
+    merged = merge(student).state_dict()
+    assert max(ranks(before, merged).values()) == 2
+    for name, module in target.named_modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            axis = int(isinstance(module, nn.ConvTranspose3d))
+            full = (module.weight.detach() - before[f"{name}.weight"]).transpose(0, axis).flatten(1)
+            cut = (merged[f"{name}.weight"] - before[f"{name}.weight"]).transpose(0, axis).flatten(1)
+            lost = torch.linalg.svdvals(full)[2:].square().sum().sqrt()  # Eckart and Young: no rank 2 comes nearer
+            assert float((full - cut).norm()) == pytest.approx(float(lost), rel=1e-3, abs=1e-5)
+
+
+def test_with_enough_rank_the_hand_over_begins_as_stage_a_ended(tmp_path: Path, workspace: Workspace) -> None:
+    start = context(workspace, tmp_path / "a", FIRST, workspace.version("M0"), lora_rank=8, stage_b_learning_rate=1e-9)
+    version, _ = stage("medseqft", start)
+    weights = {n: t for n, t in tensors(workspace, version).items() if t.ndim == 5}
+    served = tensors(workspace, version, TASK_BACKBONE)
+    m0 = tensors(workspace, workspace.version("M0"))
+    assert distance(weights, served) < 1e-4 < distance(weights, m0)

@@ -11,21 +11,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.cache import Index3
 from MedSeqFTLib.learning.benchmark.cells import Cell
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
-from MedSeqFTLib.learning.benchmark.material import foundation_model
+from MedSeqFTLib.learning.benchmark.material import foundation_model, has_foundation
+from MedSeqFTLib.learning.data import ANY_INPUT
 from MedSeqFTLib.learning.losses import segmentation_loss
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.catalogue import catalogue
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.head import build_head
 from MedSeqFTLib.models.networks import build_backbone
-from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.workspace import Workspace
 
 _ROUNDS = 3
 _CLASSES = 4
 _STEPS_PER_CASE = 4.0  # time of measuring a case, in training steps; only the forecast uses it
-_MEASURED = 10  # cases of a task, where it is not known
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,31 @@ def units(cell: Cell, config: BenchmarkConfig) -> float:
 
 
 def estimate(config: BenchmarkConfig, data: Path, compute: Compute, cell: Cell) -> Estimate:
-    """Train some steps on noise, with the foundation model's network and its full patch. Raises InputError."""
+    """Train some steps on noise, with the foundation model's network and its full patch.
+
+    Raises InputError if the foundation model's file is missing and its name stands in no catalogue.
+    """
+    network, patch = _network(config, data)
+    side = cell.settings.patch_side
+    return _measured(network, (cell.settings.batch_size, 1, *((side,) * 3 if side else patch)), compute)
+
+
+def _network(config: BenchmarkConfig, data: Path) -> tuple[NetworkSpec, Index3]:
+    """The network and its patch; of a file that is not there yet, what the catalogue says of it."""
+    if not has_foundation(config, data):
+        for entry in catalogue().models:
+            if Path(config.foundation).name in {file.name for file in entry.files}:
+                return entry.network, entry.input.patch
+        raise InputError(
+            f"The foundation model {data / config.foundation} is missing, and no catalogue knows its name."
+        )
     with tempfile.TemporaryDirectory() as folder:
         version = foundation_model(config, data, Workspace.create(Path(folder) / "workspace"))
-    side = cell.settings.patch_side
-    patch = (side,) * 3 if side else (version.input.patch if version.input else (48,) * 3)
-    return _measured(version, (cell.settings.batch_size, 1, *patch), compute)
+    return version.network, (version.input or ANY_INPUT).patch
 
 
-def _measured(version: ModelVersion, shape: tuple[int, ...], compute: Compute) -> Estimate:
-    backbone, head = build_backbone(version.network, 0), build_head(version.network, _CLASSES, 0)
+def _measured(network: NetworkSpec, shape: tuple[int, ...], compute: Compute) -> Estimate:
+    backbone, head = build_backbone(network, 0), build_head(network, _CLASSES, 0)
     parameters = [*backbone.to(compute.device).parameters(), *head.to(compute.device).parameters()]
     optimizer, loss = torch.optim.AdamW(parameters), segmentation_loss()
     image = torch.rand(shape, device=compute.device) * 2 - 1

@@ -145,6 +145,11 @@ def _import(workspace: Workspace, task: BenchmarkTask, data_set: DataSet, report
         reporter.step(done)
 
 
+def has_foundation(config: BenchmarkConfig, data: Path) -> bool:
+    """Whether the file of the foundation model is there."""
+    return config.foundation == STARTER or (data / config.foundation).is_file()
+
+
 def foundation_model(config: BenchmarkConfig, data: Path, workspace: Workspace) -> ModelVersion:
     """M_0 of a benchmark, imported if need be. Raises InputError if its file cannot be used."""
     known = [version for version in workspace.versions() if version.kind == "foundation"]

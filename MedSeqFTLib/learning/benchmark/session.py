@@ -14,7 +14,7 @@ from MedSeqFTLib.evaluation.comparison_page import write_comparison
 from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, Run, in_order
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import Estimate, estimate
-from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data
+from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data, has_foundation
 from MedSeqFTLib.learning.benchmark.outcome import Outcome
 from MedSeqFTLib.learning.benchmark.runner import Runner
 from MedSeqFTLib.learning.progress import Reporter
@@ -41,10 +41,16 @@ class Session:
         return find_data(self.config, self.data, self.folder)[1]
 
     def refuse_missing(self) -> None:
-        """Raises InputError that names every data set that cannot be used, and where to get it."""
-        if self.missing:
-            lines = [f"{m.task.name}: {m.reason}{' ' + m.task.source if m.task.source else ''}" for m in self.missing]
-            raise InputError(" ".join([f"{len(lines)} of {len(self.config.tasks)} data sets are missing.", *lines]))
+        """Raises InputError that names every data set and file that cannot be used, and where to get it."""
+        lines = [
+            f"{m.task.name}: {m.reason}{f' Get it from: {m.task.source}.' * bool(m.task.source)}" for m in self.missing
+        ]
+        if not has_foundation(self.config, self.data):
+            lines.append(
+                f"foundation model: {self.data / self.config.foundation} is missing (see 'models foundation')."
+            )
+        if lines:
+            raise InputError("\n".join([f"{len(lines)} things that the benchmark needs are missing.", *lines]))
 
     def plan(self, data: str = "") -> tuple[list[Run], list[Cell]]:
         """Every run, and every cell once. `data` names the cases and the foundation model, if results are looked up."""

@@ -29,7 +29,7 @@ from MedSeqFTLib.learning.student import low_rank_student
 from MedSeqFTLib.learning.training import Losses
 from MedSeqFTLib.models.backbone import Backbone, Features
 from MedSeqFTLib.models.head import Head
-from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter
+from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter, start_like
 from MedSeqFTLib.models.weights import frozen, load_backbone
 
 ADAPTER = "adapter"
@@ -82,7 +82,7 @@ def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> Chain
     settings = context.settings
     before = parent_heads(context)
     heads = trainable_copies({**before, context.task: teacher.head})
-    student = _student(context)
+    student = _student(context, teacher.backbone)
     task = Teacher(
         frozen(teacher.backbone, context.compute.device),
         frozen(teacher.head, context.compute.device),
@@ -100,14 +100,15 @@ def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> Chain
     return ChainModel(merge(student), heads)
 
 
-def _student(context: Context) -> PeftModel:
-    """Low-rank adapters on M_{t-1}; or, on M_0, the adapters of all earlier stages, which are trained on."""
-    if context.settings.stage_b_base == "parent":
-        return low_rank_student(context, parent_backbone(context), context.parent)
-    student = low_rank_student(
-        context, load_backbone(context.workspace, context.foundation).to(context.compute.device), context.foundation
-    )
-    if context.parent.id != context.foundation.id:
+def _student(context: Context, teacher: Backbone) -> PeftModel:
+    """M_{t-1} or M_0 with low-rank adapters, which begin with what stage A changed or where they were before."""
+    settings = context.settings
+    version = context.parent if settings.stage_b_base == "parent" else context.foundation
+    base = load_backbone(context.workspace, version).to(context.compute.device)
+    student = low_rank_student(context, base, version)
+    if settings.stage_b_start == "stage A":
+        start_like(student, teacher)
+    elif context.parent.id != version.id:
         load_adapter(student, context.workspace.version_folder(context.parent.id) / ADAPTER)
     return student
 
