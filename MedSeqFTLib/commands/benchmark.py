@@ -34,8 +34,10 @@ def benchmark(
 
     What is finished is kept: the same command goes on after a stop or a kill. Several of them may work on one folder.
     """
+    from MedSeqFTLib.jobs.system import let_threads_sleep
     from MedSeqFTLib.learning.benchmark.config import read_config, shipped_config
 
+    let_threads_sleep()
     source = shipped_config(config) or Path(config)
     wanted = read_config(source)
 

@@ -90,3 +90,13 @@ def _find(pid: int, created: float | None) -> psutil.Process | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process
     except psutil.NoSuchProcess:
         return None
+
+
+def let_threads_sleep() -> None:
+    """Call it before a numerical library is imported: its threads then give way to other programs.
+
+    Threads that spin long while they wait slow each other down many times over as soon as another program computes.
+    Spinning briefly (GNU: rounds, LLVM and Intel: ms) is as fast on an idle machine.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("KMP_BLOCKTIME", "1")

@@ -131,10 +131,7 @@ def _yield_to_the_desktop(job: Job) -> None:
     """Let whoever sits at the machine go first. Numerical libraries read their threads when they are imported."""
     process = psutil.Process()
     process.nice(system.background_priority(int(process.nice())))
-    # Threads that spin long while they wait slow each other down many times over as soon as another program computes.
-    # Spinning briefly (GNU: rounds, LLVM and Intel: ms) is as fast on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("KMP_BLOCKTIME", "1")
+    system.let_threads_sleep()
     chosen = job.settings.get("threads")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         threads = chosen or os.environ.get(variable) or system.usable_cores()

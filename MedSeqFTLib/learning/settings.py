@@ -79,7 +79,7 @@ class AdaptSettings(Settings):
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
     feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
     stage_b_steps: Steps = 200
-    stage_b_learning_rate: Rate = 1e-2
+    stage_b_learning_rate: Rate = 3e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
     stage_b_start: Literal["stage A", "nothing"] = "stage A"  # the adapters begin with stage A's change, cut to rank
     stage_b_data: Literal["buffers and task", "task", "buffers"] = "buffers and task"
@@ -88,8 +88,8 @@ class AdaptSettings(Settings):
     served_by: Literal["stage A", "stage B"] = "stage A"  # which model segments the task: F_t, or M_t with h_t
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
     distil_earlier_tasks: bool = True
-    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
-    lora_alpha: Annotated[int, Field(ge=1, le=512)] = 16
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
+    lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32
     foundation: Literal["starter", "new"] = "starter"  # M0, where the workspace has none yet
     preparation: Literal["foundation", "task"] = "foundation"  # whose intensity rule, if the foundation model has one
     spacing: Literal["task", "foundation"] = "task"  # whose voxel size, if the foundation model has one
