@@ -37,14 +37,19 @@ def in_turns(variants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 
 
 def peak_memory(run: Callable[..., Any], *arguments: Any) -> float:
-    """MiB by which a fresh process grows, at its peak, over what it held before `run`."""
+    """MiB by which a fresh process grows, at its peak, over what it held before what `run` prepares is called."""
+    return costs(run, *arguments)[1]
+
+
+def costs(run: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
+    """Seconds and MiB, as in `peak_memory`, of what `run(*arguments)` returns to be called, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sender, run, arguments))
     process.start()
-    grown: float = receiver.recv()
+    measured: tuple[float, float] = receiver.recv()
     process.join()
-    return grown
+    return measured
 
 
 def _measure(sender: Any, run: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -60,10 +65,12 @@ def _measure(sender: Any, run: Callable[..., Any], arguments: tuple[Any, ...]) -
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    started = time.perf_counter()
     prepared()
+    seconds = time.perf_counter() - started
     done.set()
     watcher.join()
-    sender.send((peak[0] - before) / 2**20)
+    sender.send((seconds, (peak[0] - before) / 2**20))
 
 
 def machine() -> str:

@@ -92,7 +92,7 @@ class Runner:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _learn(self, strategy: Strategy, cell: Cell, reporter: Reporter) -> ModelVersion:
-        context = self._context(cell, reporter)
+        context = self.context(cell, reporter)
         selection = None
         times = _Times(reporter.folder / _TIMES)
         with times, self._material.workspace.staging() as folder:
@@ -102,7 +102,8 @@ class Runner:
                 context, learned, folder, job=cell.key, selection=selection, note=f"benchmark, {strategy.title}"
             )
 
-    def _context(self, cell: Cell, reporter: Reporter) -> Context:
+    def context(self, cell: Cell, reporter: Reporter) -> Context:
+        """What a cell starts from; its parent is finished."""
         contexts = [self._one_context(cell, *other, reporter) for other in cell.beside]
         return replace(self._one_context(cell, cell.task, cell.settings, reporter), beside=contexts)
 
