@@ -19,9 +19,7 @@ from scipy.stats import t as student
 from MedSeqFTLib.workspace.schema import SelectionReason
 
 START = 10  # passes of every case
-GROWTH = (
-    1.5  # of the passes from round to round; 1.3 saves 4 % of the passes in simulations, and costs half more rounds
-)
+GROWTH = 1.5  # of the passes from round to round; with 1.3 there are half more rounds and 4 % fewer passes
 
 Matrix = NDArray[np.float64]
 Losses = Callable[[str, range], Sequence[float]]  # of these passes over a case
