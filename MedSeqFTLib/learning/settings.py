@@ -78,7 +78,7 @@ class AdaptSettings(Settings):
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
     feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
-    stage_b_steps: Steps = 200
+    stage_b_steps: Steps = 100
     stage_b_learning_rate: Rate = 3e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
     stage_b_start: Literal["stage A", "nothing"] = "stage A"  # the adapters begin with stage A's change, cut to rank
@@ -124,9 +124,9 @@ class StrategySettings(AdaptSettings):
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    "quick": {"stage_a_steps": 100, "stage_b_steps": 40, "pretrain_steps": 100, "selection_passes": 25},
+    "quick": {"stage_a_steps": 100, "stage_b_steps": 20, "pretrain_steps": 100, "selection_passes": 25},
     "balanced": {},
-    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 400, "pretrain_steps": 1000, "selection_passes": 1000},
+    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 200, "pretrain_steps": 1000, "selection_passes": 1000},
 }
 
 

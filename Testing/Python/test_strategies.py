@@ -20,6 +20,7 @@ from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
+from MedSeqFTLib.learning.selection.choice import choose_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
 from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
@@ -84,6 +85,34 @@ def test_fine_tuning_of_m0_is_the_same_in_parallel_and_in_sequence(tmp_path: Pat
     start = context(workspace, tmp_path / "a", FIRST, workspace.version("M0"))
     versions = [stage(kind, start)[0] for kind in ("parallel", "sequential", "lwf")]
     assert len({version.files[BACKBONE] for version in versions}) == 1
+
+
+class Noting(StrategySettings):
+    """Settings that tell which of them were read."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name in StrategySettings.model_fields:
+            READ.add(name)
+        return super().__getattribute__(name)
+
+
+READ: set[str] = set()
+NEVER_IN_RESULTS = {"device", "threads", "checkpoint_seconds", "foundation"}
+
+
+@pytest.mark.parametrize("kind", list(REGISTRY))
+def test_a_result_depends_on_no_setting_but_the_declared_ones(tmp_path: Path, workspace: Workspace, kind: str) -> None:
+    """Otherwise a benchmark would take a result for another one."""
+    strategy = REGISTRY[kind]
+    parent = workspace.version("M0" if strategy.begins_with == "foundation model" or kind == "ewc" else "M1")
+    start = context(workspace, tmp_path / "a", SECOND, parent)
+    start = replace(start, settings=Noting(**start.settings.model_dump()))
+    READ.clear()
+    if strategy.keeps_cases:
+        kept = [score.case for score in choose_buffer(start).scores if score.kept]
+        start = start.with_buffer(tuple(kept))
+    strategy.learn(start, tmp_path)
+    assert strategy.depends_on >= READ - NEVER_IN_RESULTS
 
 
 def test_sequential_fine_tuning_goes_on_where_it_was_and_keeps_old_heads(tmp_path: Path, workspace: Workspace) -> None:

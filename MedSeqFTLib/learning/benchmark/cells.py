@@ -18,12 +18,6 @@ from MedSeqFTLib.learning.strategies.registry import REGISTRY
 
 FORMAT = 1
 PLAIN = "sequential"  # full fine-tuning of whatever the stage begins with
-#: All that plain fine-tuning depends on. So a setting of another strategy does not compute it again.
-PLAIN_SETTINGS = frozenset(
-    "precision batch_size weight_decay stage_a_steps stage_a_learning_rate preparation spacing patch_side augment "
-    "overlap".split()
-)
-_WHERE = frozenset({"device", "threads", "checkpoint_seconds"})  # these make no other result
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,7 @@ class Cell:
         return f"{self.strategy}-{self.task}-{self.seed}-{cache_key(*parts)[:10]}"
 
     def _relevant(self, settings: StrategySettings) -> dict[str, object]:
-        values = settings.model_dump(mode="json", exclude=set(_WHERE))
-        return {name: value for name, value in values.items() if self.strategy != PLAIN or name in PLAIN_SETTINGS}
+        return settings.model_dump(mode="json", include=set(REGISTRY[self.strategy].depends_on))
 
     @property
     def learned(self) -> tuple[str, ...]:

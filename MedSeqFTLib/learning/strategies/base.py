@@ -12,6 +12,16 @@ from torch import Tensor
 
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 
+#: What every training on a task's patches depends on.
+PLAIN_SETTINGS = frozenset(
+    "precision batch_size weight_decay stage_a_steps stage_a_learning_rate preparation spacing patch_side augment "
+    "overlap".split()
+)
+BUFFER_SETTINGS = frozenset(
+    "selection buffer_share buffer_minimum buffer_size buffers selection_estimator selection_z selection_passes "
+    "pretrain_steps".split()
+)
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -39,6 +49,8 @@ class Strategy(ABC):
     #: later stages do not touch; or none.
     single_model: ClassVar[Literal["chain", "own parts", "none"]] = "chain"
 
+    #: The settings that its result depends on; others can be changed without computing it again.
+    depends_on: ClassVar[frozenset[str]] = PLAIN_SETTINGS
     #: Time of a stage over that of full fine-tuning with as many steps; only forecasts use it.
     relative_time: ClassVar[float] = 1.0
 

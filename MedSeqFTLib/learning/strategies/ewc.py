@@ -11,6 +11,7 @@ from MedSeqFTLib.imaging.sampling import PatchSampler
 from MedSeqFTLib.learning.losses import TaskLoss
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stages import Context, TaskModel
+from MedSeqFTLib.learning.strategies.base import PLAIN_SETTINGS
 from MedSeqFTLib.learning.strategies.fine_tuning import FineTuning
 from MedSeqFTLib.learning.training import Losses
 from MedSeqFTLib.models.backbone import Backbone
@@ -24,6 +25,7 @@ class ElasticWeightConsolidation(FineTuning):
     title = "EWC"
     description = "Fine-tuning with a penalty on moving weights that were important for earlier tasks (online EWC)."
     keeps = "one importance per weight"
+    depends_on = PLAIN_SETTINGS | {"ewc_weight", "ewc_patches"}
     relative_time = 1.1
 
     def terms(self, context: Context, backbone: Backbone, earlier: Mapping[str, Head]) -> Sequence[Losses]:

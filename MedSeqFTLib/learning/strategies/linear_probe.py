@@ -18,7 +18,7 @@ from MedSeqFTLib.learning.stages import (
     task_sampler,
     train,
 )
-from MedSeqFTLib.learning.strategies.base import Learned, Strategy
+from MedSeqFTLib.learning.strategies.base import PLAIN_SETTINGS, Learned, Strategy
 from MedSeqFTLib.models.backbone import Backbone, Features
 from MedSeqFTLib.models.weights import frozen
 
@@ -32,6 +32,7 @@ class LinearProbe(Strategy):
     relative_time = 0.4
     begins_with = "foundation model"
     single_model = "own parts"
+    depends_on = PLAIN_SETTINGS | {"probe_rate"}
 
     def learn(self, context: Context, folder: Path) -> Learned:
         settings = StrategySettings.of(context.settings)

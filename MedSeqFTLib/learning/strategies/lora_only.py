@@ -15,7 +15,7 @@ from MedSeqFTLib.learning.stages import (
     task_sampler,
     train,
 )
-from MedSeqFTLib.learning.strategies.base import Learned, Strategy
+from MedSeqFTLib.learning.strategies.base import PLAIN_SETTINGS, Learned, Strategy
 from MedSeqFTLib.learning.student import low_rank_student
 from MedSeqFTLib.models.lora import merge, save_adapter
 
@@ -29,6 +29,7 @@ class LoraOnly(Strategy):
     relative_time = 1.05
     begins_with = "foundation model"
     single_model = "own parts"
+    depends_on = PLAIN_SETTINGS | {"lora_rank", "lora_alpha", "lora_rate"}
 
     def learn(self, context: Context, folder: Path) -> Learned:
         settings = StrategySettings.of(context.settings)

@@ -12,6 +12,7 @@ from MedSeqFTLib.imaging.sampling import PatchSampler
 from MedSeqFTLib.learning.losses import TaskLoss
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stages import Context, parent_backbone, parent_heads, task_sampler
+from MedSeqFTLib.learning.strategies.base import PLAIN_SETTINGS
 from MedSeqFTLib.learning.strategies.fine_tuning import FineTuning
 from MedSeqFTLib.models.backbone import Backbone, Features
 from MedSeqFTLib.models.compute import Compute
@@ -25,6 +26,7 @@ class LearningWithoutForgetting(FineTuning):
     keeps = "nothing"
     relative_time = 1.5
     trains_earlier_heads = True
+    depends_on = PLAIN_SETTINGS | {"lwf_weight", "lwf_temperature"}
 
     def task_loss(self, context: Context, backbone: Backbone, head: Head, earlier: Mapping[str, Head]) -> TaskLoss:
         data = task_sampler(context)

@@ -24,7 +24,7 @@ from MedSeqFTLib.learning.stages import (
     train,
     trainable_copies,
 )
-from MedSeqFTLib.learning.strategies.base import Learned, Strategy
+from MedSeqFTLib.learning.strategies.base import BUFFER_SETTINGS, PLAIN_SETTINGS, Learned, Strategy
 from MedSeqFTLib.learning.student import low_rank_student
 from MedSeqFTLib.learning.training import Losses
 from MedSeqFTLib.models.backbone import Backbone, Features
@@ -41,6 +41,14 @@ class MedSeqFT(Strategy):
     keeps = "images of K cases a task"
     relative_time = 1.6
     keeps_cases = True
+    depends_on = (
+        PLAIN_SETTINGS
+        | BUFFER_SETTINGS
+        | frozenset(
+            "stage_a_teacher feature_weight feature_interval stage_b_steps stage_b_learning_rate stage_b_base "
+            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks lora_rank lora_alpha".split()
+        )
+    )
 
     def learn(self, context: Context, folder: Path) -> Learned:
         task_model = stage_a(context)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from MedSeqFTLib.learning.losses import TaskLoss, in_turn
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stages import Context, buffer_samplers
+from MedSeqFTLib.learning.strategies.base import BUFFER_SETTINGS, PLAIN_SETTINGS
 from MedSeqFTLib.learning.strategies.fine_tuning import FineTuning
 from MedSeqFTLib.learning.training import Losses
 from MedSeqFTLib.models.backbone import Backbone
@@ -20,6 +21,7 @@ class Replay(FineTuning):
     relative_time = 1.5
     keeps_cases = True
     trains_earlier_heads = True
+    depends_on = PLAIN_SETTINGS | BUFFER_SETTINGS | {"replay_weight"}
 
     def terms(self, context: Context, backbone: Backbone, earlier: Mapping[str, Head]) -> Sequence[Losses]:
         weight = StrategySettings.of(context.settings).replay_weight
