@@ -63,7 +63,7 @@ kind = "lora"
 
 [[strategies]]
 kind = "medseqft"
-transfer = true
+transfer = [0]
 """
 CELL_COUNT = (
     2 + 2 + 1 + 2 + 2 + 2

@@ -71,6 +71,11 @@ def strategies(*kinds: str) -> str:
             r"each of 'orders' must name every task once \(a, b\)",
         ),
         ('title = "two tasks"', 'title = "x"\nseeds = []', "seeds"),
+        (
+            'kind = "parallel"',
+            'kind = "parallel"\ntransfer = [1]',
+            "names order 1; orders are numbered from 0 to 0",
+        ),
         ('folder = "A"', "", "task 'a' needs either a folder or drawn scans"),
         ("held_out = 1", "held_out = 1\nunseen = true", "every task is unseen"),
         ('title = "two tasks"', "title = two", "is not a TOML file"),
@@ -152,7 +157,7 @@ def test_where_and_how_often_it_is_saved_changes_no_name(tmp_path: Path) -> None
 
 
 def test_left_out_tasks_begin_with_a_chain_over_the_others(tmp_path: Path) -> None:
-    text = strategies('kind = "sequential"\ntransfer = true').replace("title", "leave_one_out = true\ntitle")
+    text = strategies('kind = "sequential"\ntransfer = [0]').replace("title", "leave_one_out = true\ntitle")
     (run,) = Planner(config(tmp_path, text), "data").runs()
     left_out = run.transfers["b"]
     assert left_out.parent is not None

@@ -105,7 +105,7 @@ class Planner:
     def _run(self, strategy: BenchmarkStrategy, seed: int, order: int) -> Run:
         sequence = self._config.sequences[order]
         stages = self._stages(strategy, sequence, seed)
-        transfers = self._transfers(strategy, sequence, seed, stages[-1]) if strategy.transfer else {}
+        transfers = self._transfers(strategy, sequence, seed, stages[-1]) if order in strategy.transfer else {}
         return Run(strategy, seed, order, stages, transfers)
 
     def _stages(self, strategy: BenchmarkStrategy, sequence: Sequence[str], seed: int) -> tuple[Cell, ...]:

@@ -88,7 +88,7 @@ class BenchmarkStrategy(_Table):
     budget: Annotated[float, Field(gt=0, le=100)] = 1.0  # times the tasks' steps
     seeds: tuple[Seed, ...] | None = None
     orders: tuple[int, ...] | None = None
-    transfer: bool = False  # whether its last model is fine-tuned on unseen tasks
+    transfer: tuple[int, ...] = ()  # of which orders the last model is fine-tuned on unseen tasks
 
     @model_validator(mode="after")
     def _known(self) -> BenchmarkStrategy:
@@ -129,6 +129,11 @@ class BenchmarkConfig(_Table):
         for order in self.orders:
             if set(order) != sequence or len(order) != len(sequence):
                 raise ValueError(f"each of 'orders' must name every task once ({', '.join(sorted(sequence))}): {order}")
+        for strategy in self.strategies:
+            for number in (*(strategy.orders or ()), *strategy.transfer):
+                if not 0 <= number < len(self.sequences):
+                    last = len(self.sequences) - 1
+                    raise ValueError(f"{strategy.name} names order {number}; orders are numbered from 0 to {last}")
         return self
 
     @property
