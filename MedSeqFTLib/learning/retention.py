@@ -109,9 +109,10 @@ class Imitation:
         settings: AdaptSettings,
         compute: Compute,
         prefix: str = "",
+        weight: float = 1.0,
     ) -> None:
         self._student, self._head, self._teacher = student, head, teacher
-        self._settings, self._compute, self._prefix = settings, compute, prefix
+        self._settings, self._compute, self._prefix, self._weight = settings, compute, prefix, weight
         self._imitation = imitation_loss()
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
@@ -120,8 +121,8 @@ class Imitation:
             features: Features = self._student(target.image)
             losses = {}
             if self._settings.distil != "logits":
-                losses[f"{self._prefix}features"] = feature_distance(features, target.features)
+                losses[f"{self._prefix}features"] = self._weight * feature_distance(features, target.features)
             if self._settings.distil != "features":
                 logits = self._head(features).float()
-                losses[f"{self._prefix}logits"] = self._imitation(logits, target.probabilities)
+                losses[f"{self._prefix}logits"] = self._weight * self._imitation(logits, target.probabilities)
         return losses

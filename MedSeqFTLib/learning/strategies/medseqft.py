@@ -33,6 +33,7 @@ from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter, start_lik
 from MedSeqFTLib.models.weights import frozen, load_backbone
 
 ADAPTER = "adapter"
+_IN_STEP = {"one task": in_turn, "all tasks": together}  # how the losses of earlier tasks share the steps
 
 
 class MedSeqFT(Strategy):
@@ -46,7 +47,7 @@ class MedSeqFT(Strategy):
         | BUFFER_SETTINGS
         | frozenset(
             "stage_a_teacher feature_weight feature_interval stage_b_steps stage_b_learning_rate stage_b_base "
-            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks lora_rank lora_alpha".split()
+            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_weight earlier_each_step lora_rank lora_alpha".split()
         )
     )
 
@@ -100,7 +101,7 @@ def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> Chain
     )
     losses = together(
         Imitation(student, heads[context.task], task, settings, context.compute),
-        in_turn(*_earlier(context, student, heads, before)),
+        _IN_STEP[settings.earlier_each_step](*_earlier(context, student, heads, before)),
     )
     modules = {"student": student, **{f"head of {name}": head for name, head in heads.items()}}
     train(context, "stage B", modules, losses, settings.stage_b_steps, settings.stage_b_learning_rate)
@@ -144,7 +145,8 @@ def _earlier(
             Teacher(parent, before[task], data, compute, settings.stage_b_bank),
             settings,
             compute,
-            "earlier ",
+            f"{task} ",
+            settings.earlier_weight,
         )
         for task, data in buffer_samplers(context, list(before)).items()
     ]
