@@ -47,7 +47,8 @@ class MedSeqFT(Strategy):
         | BUFFER_SETTINGS
         | frozenset(
             "stage_a_teacher feature_weight feature_interval stage_b_steps stage_b_learning_rate stage_b_base "
-            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_weight earlier_each_step lora_rank lora_alpha".split()
+            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_weight "
+            "earlier_each_step lora_rank lora_alpha".split()
         )
     )
 
