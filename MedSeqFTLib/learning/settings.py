@@ -78,8 +78,8 @@ class AdaptSettings(Settings):
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
     feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
-    stage_b_steps: Steps = 100
-    stage_b_learning_rate: Rate = 3e-3
+    stage_b_steps: Steps = 140
+    stage_b_learning_rate: Rate = 5e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
     stage_b_start: Literal["stage A", "nothing"] = "stage A"  # the adapters begin with stage A's change, cut to rank
     stage_b_data: Literal["buffers and task", "task", "buffers"] = "buffers and task"
@@ -89,7 +89,7 @@ class AdaptSettings(Settings):
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
     distil_earlier_tasks: bool = True
     earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating the parent on earlier tasks, in stage B
-    earlier_each_step: Literal["one task", "all tasks"] = "one task"
+    earlier_each_step: Literal["all tasks", "one task"] = "all tasks"
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32
     foundation: Literal["starter", "new"] = "starter"  # M0, where the workspace has none yet
@@ -113,7 +113,7 @@ class StrategySettings(AdaptSettings):
 
     lwf_weight: Annotated[float, Field(ge=0)] = 1.0
     lwf_temperature: Annotated[float, Field(gt=0)] = 2.0
-    ewc_weight: Annotated[float, Field(ge=0)] = 1e-3
+    ewc_weight: Annotated[float, Field(ge=0)] = 1.0
     ewc_patches: Annotated[int, Field(ge=1)] = 64  # whose gradients tell how important a weight is
     replay_weight: Annotated[float, Field(ge=0)] = 1.0
     lora_rate: Rate = 1e-2
@@ -128,7 +128,7 @@ class StrategySettings(AdaptSettings):
 PRESETS: dict[str, dict[str, int]] = {
     "quick": {"stage_a_steps": 100, "stage_b_steps": 20, "pretrain_steps": 100, "selection_passes": 25},
     "balanced": {},
-    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 200, "pretrain_steps": 1000, "selection_passes": 1000},
+    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 300, "pretrain_steps": 1000, "selection_passes": 1000},
 }
 
 

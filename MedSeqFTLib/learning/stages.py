@@ -114,10 +114,11 @@ def trainable_copies(heads: Mapping[str, Head]) -> dict[str, Head]:
     return {task: copy.deepcopy(head).requires_grad_(True) for task, head in heads.items()}
 
 
-def task_sampler(context: Context) -> PatchSampler:
-    """Batches of the task's training cases."""
+def task_sampler(context: Context, share: float = 1.0) -> PatchSampler:
+    """Batches of the task's training cases, of a share of the usual size."""
     settings = context.settings
-    return PatchSampler(context.prepared, context.plan.patch, settings.batch_size, context.seed, settings.augment)
+    size = max(1, round(share * settings.batch_size))
+    return PatchSampler(context.prepared, context.plan.patch, size, context.seed, settings.augment)
 
 
 def buffer_samplers(context: Context, tasks: Sequence[str]) -> dict[str, PatchSampler]:

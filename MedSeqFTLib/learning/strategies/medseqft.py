@@ -33,6 +33,7 @@ from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter, start_lik
 from MedSeqFTLib.models.weights import frozen, load_backbone
 
 ADAPTER = "adapter"
+HALF = 0.5  # of a batch: what stage B draws of the task, and of an earlier one
 _IN_STEP = {"one task": in_turn, "all tasks": together}  # how the losses of earlier tasks share the steps
 
 
@@ -125,7 +126,7 @@ def _student(context: Context, teacher: Backbone) -> PeftModel:
 
 def _task_data(context: Context) -> PatchSampler:
     if context.settings.stage_b_data != "buffers":
-        return task_sampler(context)
+        return task_sampler(context, HALF)
     own = buffer_samplers(context, [context.task])
     if not own:
         raise InputError("stage_b_data 'buffers' needs a buffer of the present task; selection 'none' keeps none.")
