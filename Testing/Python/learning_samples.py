@@ -25,6 +25,8 @@ TINY = {
     "pretrain_steps": "4",
     "stage_a_steps": "6",
     "stage_b_steps": "4",
+    "lora_rank": "4",
+    "lora_alpha": "8",
     "selection_passes": "4",
     "precision": "float32",
     "threads": "2",

@@ -18,6 +18,7 @@ from learning_samples import ball_scan
 
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.learning.benchmark.records import CELLS, RECORD, CellRecord
+from MedSeqFTLib.learning.strategies.registry import REGISTRY
 from MedSeqFTLib.workspace.files import read_json
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -59,15 +60,30 @@ budget = 2
 kind = "multi-task"
 
 [[strategies]]
+kind = "sequential"
+
+[[strategies]]
+kind = "lwf"
+
+[[strategies]]
+kind = "ewc"
+settings = { ewc_patches = 2 }
+
+[[strategies]]
+kind = "replay"
+
+[[strategies]]
+kind = "linear-probe"
+
+[[strategies]]
 kind = "lora"
 
 [[strategies]]
 kind = "medseqft"
 transfer = [0]
 """
-CELL_COUNT = (
-    2 + 2 + 1 + 2 + 2 + 2
-)  # parallel, longer, multi-task, LoRA, MedSeqFT; one transfer is the chain's last stage
+# Parallel and the first stages of sequential and LwF are the same; MedSeqFT learns "two" also alone, for a transfer.
+CELL_COUNT = 2 + 2 + 1 + 1 + 1 + 2 + 2 + 2 + 2 + 3 + 2
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -162,10 +178,10 @@ def test_tables_pictures_and_the_page_are_written(finished: Path) -> None:
     assert "<script" not in page
     assert (finished / "config.toml").read_text(encoding="utf-8") == CONFIG
     assert "MedSeqFT" in (finished / "tables.md").read_text(encoding="utf-8")
-    assert list(finished.glob("*.png"))
+    assert list((finished / "pictures").glob("*.png"))
     with (finished / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["strategy"] for row in rows} == {"Parallel", "Multi-task", "LoRA only", "MedSeqFT"}
+    assert {row["strategy"] for row in rows} == {strategy.title for strategy in REGISTRY.values()}
     assert {row["label"] for row in rows} == {"ball", "shell"}
     assert "longer" not in {row["strategy"] for row in rows}, "it only shows convergence"
 
@@ -240,6 +256,7 @@ def test_paper_like_says_what_is_missing_and_what_it_would_take(tmp_path: Path, 
     assert "model_swinvit.pt" in error
 
 
+@pytest.mark.slow  # a minute; the balls above run every strategy, too
 def test_smoke_runs_every_strategy(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("benchmark", "smoke", "--folder", str(tmp_path / "results"), "--device", "cpu", "--threads", "2")
     assert code == 0

@@ -63,6 +63,7 @@ def adapt(workspace: Workspace, task: str, folder: Path) -> None:
         {**TINY, "stage_a_steps": "3", "stage_b_steps": "3", "device": "cpu", "threads": "1", "selection": "all"},
     )
     job = new_job(workspace, "adapt", task, settings.model_dump(mode="json"))
+    job = job.model_copy(update={"id": folder.name})  # the free name is taken only when a job is started
     run_adaptation(workspace, job, Notes(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.workspace import Workspace
 
-_ROUNDS = 3
+_ROUNDS = 2
+_LARGE = 64  # voxels a side: larger patches are guessed from smaller ones, to save time
 _CLASSES = 4
 _STEPS_PER_CASE = 4.0  # time of measuring a case, in training steps; only the forecast uses it
 
@@ -55,8 +57,10 @@ def estimate(config: BenchmarkConfig, data: Path, compute: Compute, cell: Cell) 
     Raises InputError if the foundation model's file is missing and its name stands in no catalogue.
     """
     network, patch = _network(config, data)
-    side = cell.settings.patch_side
-    return _measured(network, (cell.settings.batch_size, 1, *((side,) * 3 if side else patch)), compute)
+    side, batch = cell.settings.patch_side, cell.settings.batch_size
+    wanted = (side,) * 3 if side else patch
+    tried = tuple(min(length, max(_LARGE // network.stride, 2) * network.stride) for length in wanted)
+    return _measured(network, (1, 1, *tried), compute, batch * math.prod(wanted) / math.prod(tried))
 
 
 def _network(config: BenchmarkConfig, data: Path) -> tuple[NetworkSpec, Index3]:
@@ -73,21 +77,25 @@ def _network(config: BenchmarkConfig, data: Path) -> tuple[NetworkSpec, Index3]:
     return version.network, (version.input or ANY_INPUT).patch
 
 
-def _measured(network: NetworkSpec, shape: tuple[int, ...], compute: Compute) -> Estimate:
+def _measured(network: NetworkSpec, shape: tuple[int, ...], compute: Compute, times: float) -> Estimate:
+    """Measured with one patch of `shape`; a step has `times` as many voxels."""
     backbone, head = build_backbone(network, 0), build_head(network, _CLASSES, 0)
     parameters = [*backbone.to(compute.device).parameters(), *head.to(compute.device).parameters()]
     optimizer, loss = torch.optim.AdamW(parameters), segmentation_loss()
     image = torch.rand(shape, device=compute.device) * 2 - 1
     labels = torch.randint(_CLASSES, shape, device=compute.device)
     kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     seconds = float("inf")
     for _ in range(_ROUNDS):
+        kept.clear()
         started = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             with compute.autocast():
@@ -99,4 +107,4 @@ def _measured(network: NetworkSpec, shape: tuple[int, ...], compute: Compute) ->
         total.item()  # waits for a GPU
         seconds = min(seconds, time.perf_counter() - started)
     weights = 4 * sum(parameter.nbytes for parameter in parameters)  # themselves, gradients, two moments
-    return Estimate(seconds, (weights + sum(kept.values()) / _ROUNDS) / 2**20)
+    return Estimate(times * seconds, (weights + times * sum(kept.values())) / 2**20)
