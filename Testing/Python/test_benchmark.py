@@ -196,7 +196,13 @@ def test_a_finished_benchmark_is_not_computed_again(finished: Path, data: Path, 
 def test_killed_benchmarks_go_on_to_the_same_models(finished: Path, data: Path, tmp_path: Path, run: Run) -> None:
     """Two processes share the work, one is killed in the middle of a cell; nothing finished is computed again."""
     folder = tmp_path / "results"
-    command = [sys.executable, "-m", "MedSeqFTLib.commands", *arguments(data, folder)]
+    few = (
+        CONFIG[: CONFIG.index("[[strategies]]")]
+        + '[[strategies]]\nkind = "parallel"\n[[strategies]]\nkind = "medseqft"\n'
+    )
+    (tmp_path / "balls.toml").write_text(few, encoding="utf-8")
+    some = [*arguments(tmp_path, folder), "--data", str(data)]
+    command = [sys.executable, "-m", "MedSeqFTLib.commands", *some]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
     deadline = time.monotonic() + 240
@@ -208,9 +214,11 @@ def test_killed_benchmarks_go_on_to_the_same_models(finished: Path, data: Path, 
         process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
         process.wait()
     early = records(folder)
-    code, _, _ = run(*arguments(data, folder))
+    code, _, _ = run(*some)
     assert code == 0
-    assert weights(folder) == weights(finished)
+    unbroken = weights(finished)
+    assert weights(folder) == {name: unbroken[name] for name in weights(folder)}
+    assert len(records(folder)) == 4
     begun = starts(folder)
     assert sum(begun.values()) - len(begun) in (1, 2), "at most one cell of each killed process is begun again"
     assert all(begun[key] == 1 and records(folder)[key] == record for key, record in early.items())

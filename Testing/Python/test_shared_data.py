@@ -60,7 +60,7 @@ def test_a_real_task_is_learned_a_little(tmp_path: Path) -> None:
     """Short training on the smallest volumes: far better than nothing, and every part runs on real data."""
     workspace = Workspace.create(tmp_path / "workspace")
     imported(workspace, TASKS[0], train=6, validation=2)
-    steps = {"pretrain_steps": "10", "stage_a_steps": "100", "stage_b_steps": "4", "selection_passes": "2"}
+    steps = {"pretrain_steps": "10", "stage_a_steps": "70", "stage_b_steps": "4", "selection_passes": "2"}
     version = adapted(workspace, TASKS[0], "quick", **steps)
     own = next(s for s in version.scores if (s.reading, s.version) == ("per-task", version.id))
     assert own.mean_dice is not None
