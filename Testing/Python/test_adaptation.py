@@ -162,7 +162,7 @@ def test_a_worker_killed_again_and_again_ends_at_the_same_weights(
     folder = start(workspace, checkpoint_seconds="0")
     moments = random.Random(0)
     kills = 0
-    for _ in range(4):
+    for _ in range(2):
         began = len(folder.events()[0])
         wanted = moments.randint(4, 14)
         while folder.state() == "running" and len(folder.events()[0]) < began + wanted:

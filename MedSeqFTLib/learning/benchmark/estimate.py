@@ -28,6 +28,7 @@ from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.workspace import Workspace
 
 _ROUNDS = 2
+_LONG = 2.0  # seconds: a step that takes so long is not tried again
 _LARGE = 64  # voxels a side: larger patches are guessed from smaller ones, to save time
 _CLASSES = 4
 _STEPS_PER_CASE = 4.0  # time of measuring a case, in training steps; only the forecast uses it
@@ -94,7 +95,9 @@ def _measured(network: NetworkSpec, shape: tuple[int, ...], compute: Compute, ti
         return tensor
 
     seconds = float("inf")
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
+        if number and seconds > _LONG:
+            break
         kept.clear()
         started = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
