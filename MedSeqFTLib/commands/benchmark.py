@@ -43,6 +43,9 @@ def benchmark(
 
     import torch
 
+    from MedSeqFTLib.quick_import import import_monai
+
+    import_monai()
     from MedSeqFTLib.learning.benchmark.session import Session
     from MedSeqFTLib.models.compute import choose_compute
 

@@ -18,7 +18,7 @@ from MedSeqFTLib.learning.promotion import promote_if_no_worse
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
 from MedSeqFTLib.learning.selection.buffer import expected_work
-from MedSeqFTLib.learning.selection.choice import choose_buffer
+from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
@@ -64,8 +64,7 @@ class Adaptation:
         self._announce(settings)
         compute = settle_compute(settings, self.reporter)
         context = self._context(settings, compute)
-        selection = choose_buffer(context)
-        context = context.with_buffer(tuple(score.case for score in selection.scores if score.kept))
+        context, selection = with_chosen_buffer(context)
         with self.workspace.staging() as folder:
             learned = learn_in_memory(MedSeqFT(), context, folder)
             scores = measure_all(context, learned.task_model, learned.chain)

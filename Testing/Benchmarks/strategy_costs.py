@@ -24,7 +24,7 @@ from MedSeqFTLib.learning.benchmark.config import read_config
 from MedSeqFTLib.learning.benchmark.material import Material
 from MedSeqFTLib.learning.benchmark.runner import Runner
 from MedSeqFTLib.learning.benchmark.session import Session
-from MedSeqFTLib.learning.selection.choice import choose_buffer
+from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
 from MedSeqFTLib.models.compute import choose_compute
 
@@ -66,10 +66,7 @@ def prepared(folder: Path, label: str, threads: int) -> Callable[[], object]:
     strategy = REGISTRY[cell.strategy]
 
     def learn() -> None:
-        ready = context
-        if strategy.keeps_cases:
-            selection = choose_buffer(context)
-            ready = context.with_buffer(tuple(score.case for score in selection.scores if score.kept))
+        ready = with_chosen_buffer(context)[0] if strategy.keeps_cases else context
         strategy.learn(ready, reporter.folder)
 
     return learn

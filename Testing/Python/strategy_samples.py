@@ -10,7 +10,7 @@ from learning_samples import Notes, add_balls, ball_task, ball_workspace
 
 from MedSeqFTLib.learning.data import PreparedData, make_plan
 from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
-from MedSeqFTLib.learning.selection.choice import choose_buffer
+from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
@@ -80,8 +80,7 @@ def stage(kind: str, before: Context) -> tuple[ModelVersion, Learned]:
     """Learn and publish."""
     strategy, selection = REGISTRY[kind], None
     if strategy.keeps_cases:
-        selection = choose_buffer(before)
-        before = before.with_buffer(tuple(score.case for score in selection.scores if score.kept))
+        before, selection = with_chosen_buffer(before)
     with before.workspace.staging() as folder:
         learned = strategy.learn(before, folder)
         return publish_stage(before, learned, folder, job=None, selection=selection), learned

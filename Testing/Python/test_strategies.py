@@ -20,7 +20,7 @@ from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
-from MedSeqFTLib.learning.selection.choice import choose_buffer
+from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
 from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
@@ -109,8 +109,7 @@ def test_a_result_depends_on_no_setting_but_the_declared_ones(tmp_path: Path, wo
     start = replace(start, settings=Noting(**start.settings.model_dump()))
     READ.clear()
     if strategy.keeps_cases:
-        kept = [score.case for score in choose_buffer(start).scores if score.kept]
-        start = start.with_buffer(tuple(kept))
+        start, _ = with_chosen_buffer(start)
     strategy.learn(start, tmp_path)
     assert strategy.depends_on >= READ - NEVER_IN_RESULTS
 

@@ -25,7 +25,7 @@ from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.progress import Reporter
 from MedSeqFTLib.learning.publishing import published_by
-from MedSeqFTLib.learning.selection.choice import choose_buffer
+from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
@@ -35,9 +35,9 @@ from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
-from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
+from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import write_json
-from MedSeqFTLib.workspace.schema import ModelVersion, Selection, TaskScores
+from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
 
 _PAUSE = 2.0  # seconds between two looks at cells that others compute
 _TIMES = "times.txt"
@@ -96,7 +96,8 @@ class Runner:
         selection = None
         times = _Times(reporter.folder / _TIMES)
         with times, self._material.workspace.staging() as folder:
-            context, selection = _with_buffer(strategy, context)
+            if strategy.keeps_cases:
+                context, selection = with_chosen_buffer(context)
             learned = learn_in_memory(strategy, context, folder)
             return publish_stage(
                 context, learned, folder, job=cell.key, selection=selection, note=f"benchmark, {strategy.title}"
@@ -190,16 +191,9 @@ class _Forecast:
         self._reporter.message(f"{cell.key} done; {len(missing)} cells left, about {left / 60:.0f} min.")
 
 
-def _with_buffer(strategy: Strategy, context: Context) -> tuple[Context, Selection | None]:
-    if not strategy.keeps_cases:
-        return context, None
-    selection = choose_buffer(context)
-    return context.with_buffer(tuple(score.case for score in selection.scores if score.kept)), selection
-
-
 def _one_model(version: ModelVersion) -> bool:
     """Whether the model that serves the version's task is the one that is handed on."""
-    return version.files["backbone.safetensors"] == version.files["task-backbone.safetensors"]
+    return version.files[BACKBONE] == version.files[TASK_BACKBONE]
 
 
 def _model(material: Material, version: ModelVersion, task: str, reading: Reading) -> tuple[Backbone, Head]:

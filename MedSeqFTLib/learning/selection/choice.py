@@ -16,6 +16,12 @@ class SelectionFile(Document):
     selection: Selection
 
 
+def with_chosen_buffer(context: Context) -> tuple[Context, Selection]:
+    """The stage with its task's buffer, and how that was chosen. Raises as `choose_buffer`."""
+    selection = choose_buffer(context)
+    return context.with_buffer(tuple(score.case for score in selection.scores if score.kept)), selection
+
+
 def choose_buffer(context: Context) -> Selection:
     """The buffer of the context's task, as its settings say.
 
