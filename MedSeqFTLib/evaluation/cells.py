@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 
+from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import Values
 from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Measured, Reading, Transfer
 from MedSeqFTLib.workspace.schema import CaseScore
 
-Measure = Literal["dice", "hd95", "nsd"]
 Scores = tuple[CaseScore, ...]
 Run = tuple[int, int]  # order, seed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
+from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import Interval
-from MedSeqFTLib.evaluation.cells import Measure
 from MedSeqFTLib.evaluation.continual import MEASURES, READINGS, Analysis
 from MedSeqFTLib.evaluation.results import FOUNDATION, Cost, Reading
 from MedSeqFTLib.evaluation.tables import Column, Kind, Table, Value, csv_text

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import DRAWS, Interval, Values, interval
-from MedSeqFTLib.evaluation.cells import Cells, Measure, Run
+from MedSeqFTLib.evaluation.cells import Cells, Run
 from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Reading
 
 MEASURES: tuple[Measure, ...] = ("dice", "hd95", "nsd")
