@@ -89,10 +89,6 @@ class _Screen:
         self._bar = progress_bar()
         self._line = self._bar.add_task("starting", total=None)
 
-    @property
-    def folder(self) -> Path:
-        raise NotImplementedError("each cell has a folder of its own")
-
     def __enter__(self) -> _Screen:
         self._bar.start()
         return self

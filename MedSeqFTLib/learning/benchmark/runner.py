@@ -23,7 +23,7 @@ from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_fold
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Reporter, Teller
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
@@ -46,9 +46,9 @@ _TIMES = "times.txt"
 class Runner:
     """Computes cells in `folder`."""
 
-    def __init__(self, material: Material, compute: Compute, folder: Path, reporter: Reporter) -> None:
+    def __init__(self, material: Material, compute: Compute, folder: Path, teller: Teller) -> None:
         self._material, self._compute = material, compute
-        self._folder, self._reporter = folder, reporter
+        self._folder, self._teller = folder, teller
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Compute what is not finished. Parents stand before their children.
@@ -57,13 +57,13 @@ class Runner:
             JobError: a loss became unusable, or memory is too small.
             StorageError: the disk is full; run again to go on.
         """
-        forecast = _Forecast(self._material.config, self._reporter)
+        forecast = _Forecast(self._material.config, self._teller)
         while missing := [cell for cell in cells if record_of(self._folder, cell) is None]:
             taken = next((cell for cell in missing if self._ready(cell) and self._compute_alone(cell)), None)
             if taken is not None:
                 forecast.finished(taken, [cell for cell in missing if cell is not taken])
             else:
-                self._reporter.check_cancel()
+                self._teller.check_cancel()
                 time.sleep(_PAUSE)  # other processes compute them
 
     def _ready(self, cell: Cell) -> bool:
@@ -83,7 +83,7 @@ class Runner:
 
     def _compute_cell(self, cell: Cell, folder: Path) -> None:
         strategy = REGISTRY[cell.strategy]
-        reporter = CellReporter(folder, self._reporter, cell.key)
+        reporter = CellReporter(folder, self._teller, cell.key)
         version = published_by(self._material.workspace, cell.key, "adapted")
         if version is None:
             version = self._learn(strategy, cell, reporter)
@@ -180,15 +180,15 @@ class Runner:
 class _Forecast:
     """Tells how far the benchmark is, and how long the rest will take at the speed so far."""
 
-    def __init__(self, config: BenchmarkConfig, reporter: Reporter) -> None:
-        self._config, self._reporter = config, reporter
+    def __init__(self, config: BenchmarkConfig, teller: Teller) -> None:
+        self._config, self._teller = config, teller
         self._began, self._units = time.monotonic(), 0.0
 
     def finished(self, cell: Cell, missing: Sequence[Cell]) -> None:
         """One more cell is done; these are left."""
         self._units += units(cell, self._config)
         left = sum(units(other, self._config) for other in missing) / self._units * (time.monotonic() - self._began)
-        self._reporter.message(f"{cell.key} done; {len(missing)} cells left, about {left / 60:.0f} min.")
+        self._teller.message(f"{cell.key} done; {len(missing)} cells left, about {left / 60:.0f} min.")
 
 
 def _one_model(version: ModelVersion) -> bool:
@@ -212,7 +212,7 @@ class CellReporter:
     """Checkpoints go into the cell's folder; what is told goes on to whoever listens, with the cell's name."""
 
     folder: Path
-    outer: Reporter
+    outer: Teller
     name: str
 
     def plan(self, stages: Sequence[tuple[str, float]]) -> None: ...
