@@ -27,8 +27,12 @@ def benchmark(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and estimate it.")] = False,
     report_only: Annotated[bool, typer.Option("--report", help="Only write tables and pages of what is done.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, mps, cuda or cuda:N", show_default="the file's own, or auto")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="CPU threads; 0: all.", show_default="the file's own, or 0")
+    ] = None,
 ) -> None:
     """Run task sequences under several strategies, and compare them.
 
@@ -41,26 +45,25 @@ def benchmark(
     source = shipped_config(config) or Path(config)
     wanted = read_config(source)
 
-    import torch
+    computing = wanted.computing(device=device, threads=threads)
 
     from MedSeqFTLib.quick_import import import_monai
 
     import_monai()
     from MedSeqFTLib.learning.benchmark.session import Session
+    from MedSeqFTLib.learning.runtime import settle_compute, use_threads
     from MedSeqFTLib.models.compute import choose_compute
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(computing.threads)  # the import and the estimate keep to them, too
     session = Session(wanted, source, data or source.parent, folder or Path(f"benchmark-{source.stem}"))
-    compute = choose_compute(device)
     if dry_run:
-        _say_plan(session, compute)
+        _say_plan(session, choose_compute(computing.device, computing.precision))
         return
     with _Screen() as screen:
         material = session.material(screen)
         if not report_only:
-            session.run(material, compute, screen)
-        page = session.write(material, compute)
+            session.run(material, settle_compute(computing, session.folder, screen), screen)
+        page = session.write(material)
     say(f"Tables, pictures and page: {page}")
 
 
@@ -110,6 +113,7 @@ class _Screen:
     def warning(self, text: str) -> None:
         warn(text)
 
-    def device(self, device: str, text: str | None = None) -> None: ...
+    def device(self, device: str, text: str | None = None) -> None:
+        say(text or device)
 
     def check_cancel(self) -> None: ...

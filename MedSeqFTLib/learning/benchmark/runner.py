@@ -25,6 +25,7 @@ from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.progress import Reporter, Teller
 from MedSeqFTLib.learning.publishing import published_by
+from MedSeqFTLib.learning.runtime import described
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
@@ -154,7 +155,7 @@ class Runner:
             seconds=times.seconds,
             whole=times.starts == 1,
             peak_mib=times.peak_mib,
-            computed_on=str(self._compute),
+            computed_on=described(self._compute),
             per_task=tuple(_read_as(scores, "per-task") for scores in own),
             single_model=tuple(_read_as(scores, "single-model") for scores in single),
         )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from MedSeqFTLib.errors import InputError
@@ -79,21 +78,20 @@ class Session:
         return material
 
     def run(self, material: Material, compute: Compute, teller: Teller) -> None:
-        """Compute every cell that is not finished."""
+        """Compute every cell that is not finished. Raises as Runner.run."""
         _, cells = self.plan(material.name)
         Runner(material, compute, self.folder, teller).run(cells)
 
-    def write(self, material: Material, compute: Compute) -> Path:
+    def write(self, material: Material) -> Path:
         """Write tables, pictures and the page of what is finished, and return the page. Raises StorageError."""
         outcome = Outcome(self.config, Planner(self.config, material.name), self.folder)
         cautions = [_ON_TUNING_CASES] if self.config.measure == "tuning" else []
-        comparison = outcome.comparison(self._facts(compute), cautions)
+        comparison = outcome.comparison(self._facts(), cautions)
         return write_comparison(comparison, self.folder)
 
-    def _facts(self, compute: Compute) -> list[tuple[str, str]]:
+    def _facts(self) -> list[tuple[str, str]]:
         return [
             ("Description", self.source.name),
-            ("Computed on", f"{compute}, {torch.get_num_threads()} threads"),
             ("Date", now().date().isoformat()),
             *software().items(),
         ]
