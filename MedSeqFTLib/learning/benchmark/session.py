@@ -77,10 +77,10 @@ class Session:
             write_bytes_atomically(self.folder / "config.toml", self.source.read_bytes())
         return material
 
-    def run(self, material: Material, compute: Compute, teller: Teller) -> None:
-        """Compute every cell that is not finished. Raises as Runner.run."""
+    def run(self, material: Material, compute: Compute, teller: Teller, processes: int = 1) -> None:
+        """Compute every cell that is not finished, as one of `processes`. Raises as Runner.run."""
         _, cells = self.plan(material.name)
-        Runner(material, compute, self.folder, teller).run(cells)
+        Runner(material, compute, self.folder, teller, processes).run(cells)
 
     def write(self, material: Material) -> Path:
         """Write tables, pictures and the page of what is finished, and return the page. Raises StorageError."""
