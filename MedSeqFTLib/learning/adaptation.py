@@ -62,7 +62,7 @@ class Adaptation:
         settings = AdaptSettings.model_validate(self.job.settings)
         check_adaptable(self.workspace, self.task_name, settings)
         self._announce(settings)
-        compute = settle_compute(settings, self.reporter)
+        compute = settle_compute(settings, self.reporter.folder, self.reporter)
         context = self._context(settings, compute)
         context, selection = with_chosen_buffer(context)
         with self.workspace.staging() as folder:

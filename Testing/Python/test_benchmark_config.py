@@ -63,6 +63,12 @@ def strategies(*kinds: str) -> str:
             'kind = "parallel"\nsettings = { lora_rank = 0 }',
             "field lora_rank.*greater than or equal",
         ),
+        (
+            'kind = "parallel"',
+            'kind = "parallel"\nsettings = { precision = "float32" }',
+            r"strategies\.0: 'precision' holds for the whole benchmark: set it under \[settings\]",
+        ),
+        ("steps = 20", "steps = 20\nsettings = { threads = 2 }", r"tasks\.1: 'threads' holds for the whole benchmark"),
         ('kind = "parallel"', 'kind = "parallel"\n[[strategies]]\nkind = "parallel"', "'parallel' stands there twice"),
         ('name = "b"', 'name = "A"', "task 'a' stands there twice"),
         (
@@ -84,6 +90,14 @@ def strategies(*kinds: str) -> str:
 def test_what_cannot_be_used_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"(?s)benchmark\.toml.*{message}"):
         config(tmp_path, TEXT.replace(before, after))
+
+
+def test_device_threads_and_precision_are_those_of_the_file_unless_given(tmp_path: Path) -> None:
+    text = TEXT.replace("[[tasks]]", '[settings]\ndevice = "cpu"\nthreads = 3\nprecision = "float32"\n[[tasks]]', 1)
+    computing = config(tmp_path, text).computing(device=None, threads=1)
+    assert (computing.device, computing.threads, computing.precision) == ("cpu", 1, "float32")
+    with pytest.raises(InputError, match=r"field device: .*cuda"):
+        config(tmp_path, text).computing(device="gpu")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Outcome:
             costs=tuple(cost for run in compared for cost in _costs(run, found, self.config)),
             curves=_curves(runs, found),
             tolerance=TOLERANCE,
-            facts=tuple(facts),
+            facts=(*facts, ("Computed on", "; ".join(sorted({record.computed_on for record in found.values()})))),
             cautions=tuple(cautions),
             unfinished=len(records) - len(found),
             baseline=next((label_of(s) for s in self.config.strategies if s.kind == BASELINE), ""),
