@@ -16,18 +16,18 @@ from benchmark_samples import TASKS, records, starts, write_balls
 
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.learning.benchmark.records import CELLS
-from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""{TASKS}
 [[strategies]]
 kind = "parallel"
+label = "longer"
+budget = 2
 
 [[strategies]]
 kind = "parallel"
-label = "longer"
-budget = 2
 
 [[strategies]]
 kind = "multi-task"
@@ -130,7 +130,7 @@ def test_tables_pictures_and_the_page_are_written(finished: Path) -> None:
     assert list((finished / "pictures").glob("*.png"))
     with (finished / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["strategy"] for row in rows} == {strategy.title for strategy in REGISTRY.values()}
+    assert {row["strategy"] for row in rows} == {known.title for known in STRATEGIES.values()}
     assert {row["label"] for row in rows} == {"ball", "shell"}
     assert "longer" not in {row["strategy"] for row in rows}, "it only shows convergence"
 

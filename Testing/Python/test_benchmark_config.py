@@ -69,7 +69,12 @@ def strategies(*kinds: str) -> str:
             r"strategies\.0: 'precision' holds for the whole benchmark: set it under \[settings\]",
         ),
         ("steps = 20", "steps = 20\nsettings = { threads = 2 }", r"tasks\.1: 'threads' holds for the whole benchmark"),
-        ('kind = "parallel"', 'kind = "parallel"\n[[strategies]]\nkind = "parallel"', "'parallel' stands there twice"),
+        ('kind = "parallel"', 'kind = "parallel"\n[[strategies]]\nkind = "parallel"', "'Parallel' stands there twice"),
+        (
+            'kind = "parallel"',
+            'kind = "parallel"\n[[strategies]]\nkind = "lwf"\nlabel = "Parallel"',
+            "strategy 'Parallel' stands there twice",
+        ),
         ('name = "b"', 'name = "A"', "task 'a' stands there twice"),
         (
             'title = "two tasks"',
@@ -129,7 +134,7 @@ def test_other_names_are_no_shipped_benchmarks(name: str) -> None:
 
 
 def runs_of(config: BenchmarkConfig) -> dict[str, tuple[Cell, ...]]:
-    return {run.strategy.name: run.stages for run in Planner(config, "data").runs()}
+    return {run.strategy.kind: run.stages for run in Planner(config, "data").runs()}
 
 
 def test_stages_in_common_are_one_cell(tmp_path: Path) -> None:

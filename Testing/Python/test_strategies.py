@@ -78,7 +78,7 @@ def answers(workspace: Workspace, version: ModelVersion, task: str, image: Tenso
 def test_names_and_strategies_agree() -> None:
     assert list(STRATEGIES) == list(REGISTRY)
     for strategy in REGISTRY.values():
-        assert strategy.title and strategy.description.endswith(".") and strategy.keeps
+        assert strategy.description.endswith(".") and strategy.keeps
 
 
 def test_fine_tuning_of_m0_is_the_same_in_parallel_and_in_sequence(tmp_path: Path, workspace: Workspace) -> None:

@@ -109,7 +109,12 @@ class BenchmarkStrategy(_Table):
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return self.label or self.kind
+        return self.label or STRATEGIES[self.kind].title
+
+    @property
+    def is_curve(self) -> bool:
+        """The baseline with another number of steps only shows whether it has converged."""
+        return self.kind == BASELINE and self.budget != 1
 
 
 class BenchmarkConfig(_Table):
@@ -131,7 +136,7 @@ class BenchmarkConfig(_Table):
     def _fits_together(self) -> BenchmarkConfig:
         _refuse_unknown(self.settings, list(StrategySettings.model_fields))
         _refuse_twice("task", [task.name.casefold() for task in self.tasks])
-        _refuse_twice("strategy label", [strategy.name for strategy in self.strategies])
+        _refuse_twice("strategy", [strategy.name for strategy in self.strategies])
         sequence = {task.name for task in self.tasks if not task.unseen}
         if not sequence:
             raise ValueError("every task is unseen; at least one must be learned")
@@ -204,7 +209,7 @@ def settings_for(config: BenchmarkConfig, strategy: BenchmarkStrategy, task: Ben
         {
             "stage_a_steps": steps,
             "stage_b_steps": max(1, round(config.stage_b_share * steps)),
-            **STRATEGIES[strategy.kind],
+            **STRATEGIES[strategy.kind].settings,
             **config.settings,
             **task.settings,
             **strategy.settings,

@@ -31,6 +31,7 @@ from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.learning.strategies.base import Strategy
+from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
@@ -104,7 +105,12 @@ class Runner:
                 context, selection = with_chosen_buffer(context)
             learned = learn_in_memory(strategy, context, folder)
             return publish_stage(
-                context, learned, folder, job=cell.key, selection=selection, note=f"benchmark, {strategy.title}"
+                context,
+                learned,
+                folder,
+                job=cell.key,
+                selection=selection,
+                note=f"benchmark, {STRATEGIES[cell.strategy].title}",
             )
 
     def context(self, cell: Cell, reporter: Reporter) -> Context:

@@ -39,7 +39,6 @@ class Learned:
 class Strategy(ABC):
     """How a model learns one task after another. All get the same cases, patches, augmentation, seeds and steps."""
 
-    title: ClassVar[str]
     description: ClassVar[str]
     keeps: ClassVar[str]  # what of earlier tasks has to be kept, apart from the model handed on
     begins_with: ClassVar[Literal["foundation model", "previous model"]] = "previous model"

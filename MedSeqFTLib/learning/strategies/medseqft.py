@@ -38,7 +38,6 @@ _IN_STEP = {"one task": in_turn, "all tasks": together}  # how the losses of ear
 
 
 class MedSeqFT(Strategy):
-    title = "MedSeqFT"
     description = "Fine-tuning with feature distillation on the buffers; a low-rank change is handed on."
     keeps = "images of K cases a task"
     relative_time = 1.6
