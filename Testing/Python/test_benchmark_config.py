@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.learning.benchmark.cells import Cell, Planner
+from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, urgent_first
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig, read_config, shipped_config
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 
@@ -148,6 +148,15 @@ def test_stages_in_common_are_one_cell(tmp_path: Path) -> None:
     assert found["multi-task"][0].steps == 30
     keys = {cell.key for cells in found.values() for cell in cells}
     assert len(keys) == 2 + 1 + 1 + 1 + 2 + 2 + 2 + 2 + 2
+
+
+def test_what_most_work_waits_for_comes_first(tmp_path: Path) -> None:
+    text = strategies('kind = "linear-probe"', 'kind = "multi-task"', 'kind = "sequential"')
+    (probe, *_), both, chain = runs_of(config(tmp_path, text)).values()
+    cells = [probe, *both, *chain]
+    cost = {probe.key: 5.0, both[0].key: 30.0, chain[0].key: 10.0, chain[1].key: 25.0}
+    ordered = urgent_first(cells, lambda cell: cost[cell.key])
+    assert ordered == [chain[0], both[0], chain[1], probe], "10 + 25 wait for the first, then 30, 25 and 5"
 
 
 def test_a_setting_of_one_strategy_computes_no_other_again(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from typing import SupportsFloat
 import torch
 from filelock import FileLock, Timeout
 
-from MedSeqFTLib.learning.benchmark.cells import Cell
+from MedSeqFTLib.learning.benchmark.cells import Cell, urgent_first
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import units
 from MedSeqFTLib.learning.benchmark.material import Material
-from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, record_of
+from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, is_finished, record_of
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
@@ -60,6 +60,7 @@ class Runner:
             JobError: a loss became unusable, or memory is too small.
             StorageError: the disk is full; run again to go on.
         """
+        cells = urgent_first(cells, lambda cell: units(cell, self._material.config))
         forecast = _Forecast(self._material.config, self._teller, self._missing(cells))
         while missing := self._missing(cells):
             forecast.look(missing)
@@ -69,10 +70,10 @@ class Runner:
         forecast.look([])
 
     def _missing(self, cells: Sequence[Cell]) -> list[Cell]:
-        return [cell for cell in cells if record_of(self._folder, cell) is None]
+        return [cell for cell in cells if not is_finished(self._folder, cell)]
 
     def _ready(self, cell: Cell) -> bool:
-        return cell.parent is None or record_of(self._folder, cell.parent) is not None
+        return cell.parent is None or is_finished(self._folder, cell.parent)
 
     def _compute_alone(self, cell: Cell) -> bool:
         """Compute a cell, unless another process has taken it."""
@@ -80,7 +81,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / "lock", timeout=0):
-                if record_of(self._folder, cell) is None:
+                if not is_finished(self._folder, cell):
                     self._compute_cell(cell, folder)
         except Timeout:
             return False
