@@ -25,6 +25,7 @@ from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
 from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
+from MedSeqFTLib.learning.strategies.medseqft import expected_stages
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
@@ -438,6 +439,30 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
             cut = (merged[f"{name}.weight"] - before[f"{name}.weight"]).transpose(0, axis).flatten(1)
             lost = torch.linalg.svdvals(full)[2:].square().sum().sqrt()  # Eckart and Young: no rank 2 comes nearer
             assert float((full - cut).norm()) == pytest.approx(float(lost), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 3),
+        ({"earlier_each_step": "one task"}, 2),
+        ({"distil_earlier_tasks": False}, 1),
+        ({"stage_b_data": "task"}, 1),
+        ({"buffers": "this task"}, 1),
+    ],
+)
+def test_the_forecast_of_stage_b_counts_the_tasks_that_it_imitates(changes: dict[str, object], steps: int) -> None:
+    settings = AdaptSettings.model_validate({"stage_b_steps": 10, **changes})
+    assert dict(expected_stages(settings, 0))["stage B"] * steps == dict(expected_stages(settings, 2))["stage B"]
+
+
+@pytest.mark.parametrize("off", [{"feature_weight": 0}, {"stage_a_teacher": "none"}, {"selection": "none"}])
+def test_the_forecast_of_stage_a_counts_its_looks_at_buffers(off: dict[str, object]) -> None:
+    def stage_a(**changes: object) -> float:
+        return dict(expected_stages(AdaptSettings.model_validate({"stage_a_steps": 10, **changes}), 0))["stage A"]
+
+    assert stage_a(**off) == 10
+    assert stage_a(feature_interval=1) - 10 == pytest.approx(4 * (stage_a(feature_interval=4) - 10))
 
 
 def test_with_enough_rank_the_hand_over_begins_as_stage_a_ended(tmp_path: Path, workspace: Workspace) -> None:
