@@ -29,8 +29,11 @@ from MedSeqFTLib.learning.strategies.medseqft import expected_stages
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.lora import attach_lora, merge, start_like
 from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext.base import Seed
+from MedSeqFTLib.models.pretext.masked import MaskedReconstruction
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -417,6 +420,32 @@ def test_what_never_fits_fails_clearly_and_other_errors_pass(tmp_path: Path, wor
         learn_in_memory(Hungry(lambda context: False, NO_MEMORY), start, tmp_path)
     with pytest.raises(RuntimeError, match="something else"):
         learn_in_memory(Hungry(lambda context: False, RuntimeError("something else")), start, tmp_path)
+
+
+@pytest.mark.parametrize("limit", [1, 0])
+def test_scoring_that_does_not_fit_goes_on_crop_by_crop(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """The real scoring, on a machine that has room for `limit` crops."""
+    settings = {"selection": "mds", "selection_passes": 11}
+    usual = with_chosen_buffer(context(workspace, tmp_path / "a", FIRST, workspace.version("M0"), **settings))[1]
+    forward = MaskedReconstruction.forward
+
+    def short_of_memory(self: MaskedReconstruction, backbone: Backbone, crops: Tensor, seeds: Sequence[Seed]) -> Tensor:
+        if len(crops) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, backbone, crops, seeds)
+
+    monkeypatch.setattr(MaskedReconstruction, "forward", short_of_memory)
+    start = context(workspace, tmp_path / "b", FIRST, workspace.version("M0"), **settings)
+    if not limit:
+        with pytest.raises(JobError, match=r"Out of memory, with one crop at a time too\. Close other programs"):
+            with_chosen_buffer(start)
+        return
+    scored = with_chosen_buffer(start)[1]
+    assert "begins again with one crop at a time" in start.reporter.warnings[0]  # type: ignore[attr-defined]
+    assert [s.case for s in scored.scores if s.kept] == [s.case for s in usual.scores if s.kept]
+    assert [s.loss for s in scored.scores] == pytest.approx([s.loss for s in usual.scores], rel=1e-5)
 
 
 def test_baseline_settings_have_defaults_for_plain_adaptations() -> None:
