@@ -94,8 +94,8 @@ class Runner:
         if version is None:
             version = self._learn(strategy, cell, reporter)
         record = self._measured(strategy, cell, version, reporter)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # before the record: nobody comes back after it
         write_json(folder / RECORD, record)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _learn(self, strategy: Strategy, cell: Cell, reporter: Reporter) -> ModelVersion:
         context = self.context(cell, reporter)
