@@ -48,7 +48,13 @@ LEAST_FREE_BYTES = 2_500_000_000
 DIVERTING = (
     "PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PYTHONPATH PYTHONHOME __PYVENV_LAUNCHER__".split()
 )
-CHECKS = {"ruff check": ("ruff", "check", "."), "ruff format": ("ruff", "format", "--check", "."), "mypy": ("mypy",)}
+CHECKS = {
+    "ruff check": ("ruff", "check", "."),
+    "ruff format": ("ruff", "format", "--check", "."),
+    "mypy": ("mypy",),
+    # A file's tests share what is costly to prepare. More processes than four would ask for much memory.
+    "pytest": ("pytest", *"-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder".split()),
+}
 #: What pip or venv printed -> what it means. The first match counts: a lost network also ends in "no matching".
 CAUSES = (
     (r"No space left|Errno 28|not enough space|Disk quota", "the disk is full; free some space and start again"),
@@ -397,7 +403,7 @@ def start(environment: Environment, arguments: Sequence[str]) -> int:
 def run_checks(environment: Environment, arguments: Sequence[str]) -> int:
     """Runs every check of the project, also after one failed. Returns 0, 1, or 130 after Ctrl-C."""
     failed = []
-    for name, check in {**CHECKS, "pytest": ("pytest", *arguments)}.items():
+    for name, check in {**CHECKS, "pytest": (*CHECKS["pytest"], *arguments)}.items():
         say(" ".join(check))
         code = wait([str(environment.python), "-I", "-m", *check], environment.project)
         if code == 130:

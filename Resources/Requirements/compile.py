@@ -30,7 +30,7 @@ IMPORTS = {
         "matplotlib PIL jinja2 markupsafe psutil filelock nilearn einops"
     ),
     ALONE: "dynamic_network_architectures.architectures.unet",
-    "test": "pytest hypothesis ruff mypy",
+    "test": "pytest xdist hypothesis ruff mypy",
 }
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported: workers compute beside the tests
+# Both before torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # workers of jobs compute beside the tests
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # tests that run at the same time share the cores
 
 from hypothesis import settings
 

@@ -77,7 +77,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(data: Path, folder: Path, *more: str) -> list[str]:
-    return ["benchmark", str(data / "balls.toml"), "--folder", str(folder), "--device", "cpu", "--threads", "2", *more]
+    return ["benchmark", str(data / "balls.toml"), "--folder", str(folder), "--device", "cpu", "--threads", "1", *more]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_every_stage_is_computed_once_and_measured(finished: Path) -> None:
     found = records(finished)
     assert len(found) == CELL_COUNT
     assert set(starts(finished).values()) == {1}
-    assert {record.computed_on for record in found.values()} == {"cpu, float32, 2 threads"}
+    assert {record.computed_on for record in found.values()} == {"cpu, float32, 1 thread"}
     chain = next(r for r in found.values() if r.strategy == "medseqft" and r.task == "two" and r.parent)
     assert [scores.task for scores in chain.per_task] == ["two"]
     assert [scores.task for scores in chain.single_model] == ["one", "two"]
@@ -124,7 +124,7 @@ def test_tables_pictures_and_the_page_are_written(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "Balls: &lt;b&gt;no&lt;/b&gt; evidence" in page
     assert "<script" not in page
-    assert "cpu, float32, 2 threads" in page
+    assert "cpu, float32, 1 thread" in page
     assert (finished / "config.toml").read_text(encoding="utf-8") == CONFIG
     assert "MedSeqFT" in (finished / "tables.md").read_text(encoding="utf-8")
     assert list((finished / "pictures").glob("*.png"))

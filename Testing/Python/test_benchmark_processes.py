@@ -60,20 +60,19 @@ def test_two_processes_share_the_cells_the_threads_and_what_was_measured(tmp_pat
     assert "Tables" not in log
 
 
-def test_when_one_process_is_killed_all_end_with_its_words(tmp_path: Path) -> None:
-    process = started(tmp_path, LONG, 3)
+def test_when_one_process_is_killed_the_command_fails_and_says_so(tmp_path: Path) -> None:
+    process = started(tmp_path, LONG, 2)
     deadline = time.monotonic() + 240
     while len(list(tmp_path.glob(f"results/{CELLS}/*/checkpoints/*.pt"))) < 2:  # there are two cells to be learned
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
-    killed, other = psutil.Process(process.pid).children()
-    killed.kill()
+    (helper,) = psutil.Process(process.pid).children()
+    helper.kill()
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Error: Process 2 ended with exit code" in told
     assert "2.log" in told
-    assert not other.is_running()
 
 
 def test_a_failure_is_told_in_the_words_of_whoever_failed(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 FIXTURES = Path(__file__).parent / "fixtures" / "foundation"
 STARTER = "medseqft-starter"
 MODELS = [model.id for model in catalogue().models if model.id != STARTER]
-CLASSES, STEPS = 3, 5
+CLASSES, STEPS = 3, 3
 #: The fewest channels that the layers allow; depths stay, since they make the names.
 NETWORKS: Mapping[str, dict[str, Any]] = {
     "swin-unetr": {"feature_size": 12},
