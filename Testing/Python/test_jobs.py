@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.jobs import control, system, worker
+from MedSeqFTLib.jobs import control, launching, system, worker
 from MedSeqFTLib.jobs.events import Event, EventWriter
-from MedSeqFTLib.jobs.job import Job, JobFolder, WorkerProcess, job_folder
+from MedSeqFTLib.jobs.job import Job, JobFolder, JobKind, WorkerProcess, job_folder
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -228,7 +229,7 @@ def test_what_cannot_be_resumed_or_cancelled(workspace):
 def test_a_job_on_another_machine_is_judged_by_its_lock(workspace):
     folder = start(workspace, "imports")
     finish(folder)
-    control._append(folder, Event(kind="started"))
+    launching.append_event(folder, Event(kind="started"))
     write_json(folder.process_path, folder.process().model_copy(update={"host": "elsewhere"}))
     assert folder.state() == "interrupted"
     with workspace.adapting_lock():
@@ -294,8 +295,8 @@ def test_only_import_names_are_runners(name):
         worker.runner_for("adapt", name)
 
 
-def test_runners_of_the_two_kinds():
-    assert set(worker._RUNNERS) == {"adapt", "pretrain"}
+def test_every_kind_of_job_has_a_runner():
+    assert set(worker._RUNNERS) == set(get_args(JobKind))
     with pytest.raises(ValueError, match="no runner for job kind 'benchmark'"):
         worker.runner_for("benchmark")
     assert worker.runner_for("adapt", "MedSeqFTLib.jobs.worker:main") is worker.main
@@ -410,10 +411,10 @@ def test_a_damaged_description_is_named(workspace):
 
 
 def test_the_worker_s_environment_puts_this_library_first():
-    environment = control.worker_environment({"PYTHONPATH": "elsewhere", "HOME": "h"})
+    environment = launching.worker_environment({"PYTHONPATH": "elsewhere", "HOME": "h"})
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
     assert environment["HOME"] == "h"
-    assert control.worker_environment({})["PYTHONPATH"] == str(ROOT)
+    assert launching.worker_environment({})["PYTHONPATH"] == str(ROOT)
 
 
 def test_the_log_s_tail(tmp_path):
