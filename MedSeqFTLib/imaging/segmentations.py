@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +59,52 @@ def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | N
     segments = read_segments(image, where)
     layers, base = _layers(image, where)
     if segments or path.name.lower().endswith(SEG_NRRD):
-        tables, found = _segment_tables(layers, segments, labels, where)
+        found = merge_segments(layers, segments, base, labels, where)
     else:
-        tables, found = _value_table(layers, labels, where)
+        found = _merged(layers, *_value_table(layers, labels, where), base, labels, where)
+    return replace(found, image=onto_grid(found.image, grid, where)) if grid else found
+
+
+def merge_segments(
+    layers: Sequence[Array], segments: Sequence[Segment], grid: Geometry, labels: Sequence[Label], where: str
+) -> LabelMap:
+    """Put segments into one label map with the values of a task.
+
+    Args:
+        layers: [z, y, x] of unsigned integers up to 65535, all on `grid`.
+        segments: each is the voxels of one value in one layer.
+        where: names the segmentation in messages.
+
+    Raises:
+        InputError: segments with voxels that the task does not know, or nothing segmented.
+    """
+    return _merged(layers, *_segment_tables(layers, segments, labels, where), grid, labels, where)
+
+
+def _merged(
+    layers: Sequence[Array],
+    tables: Sequence[Array],
+    found: Sequence[Label],
+    grid: Geometry,
+    labels: Sequence[Label],
+    where: str,
+) -> LabelMap:
     merged, overlap = _merge(layers, tables, np.array([0, *(label.value for label in labels)], dtype=np.uint8))
     if not merged.any():
         raise InputError(
             f"{where} is an empty segmentation: no voxel is labelled; segment something, or leave the case out."
         )
-    result = base.image_of(merged)
-    names = tuple(label.name for label in labels if label in found)
-    return LabelMap(onto_grid(result, grid, where) if grid else result, overlap, names)
+    return LabelMap(grid.image_of(merged), overlap, tuple(label.name for label in labels if label in found))
 
 
-def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str) -> None:
+def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str, *, quick: bool = False) -> None:
     """Write a label map as 3D Slicer writes a segmentation, atomically: one segment per label, empty ones too.
 
     Args:
         image: 3D label map whose values are those of `labels`, or 0.
         labels: those that the segmentation speaks of; leave out the ones that are unknown in this case.
         path: ends with .seg.nrrd.
+        quick: see `MedSeqFTLib.imaging.volumes.write_image`.
 
     Raises:
         InputError: another ending, values without a label, or a code that the format cannot hold.
@@ -89,7 +115,7 @@ def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str)
         raise InputError(f"Cannot write {path}: the name of a segmentation must end with {SEG_NRRD}.")
     plain = _label_image(image, labels, str(path))
     describe(plain, labels)
-    write_image(plain, path)
+    write_image(plain, path, quick=quick)
 
 
 def write_label_map(image: sitk.Image, path: Path | str) -> None:
@@ -151,7 +177,7 @@ def _whole_numbers(array: Array, where: str) -> Array:
 
 
 def _segment_tables(
-    layers: list[Array], segments: Sequence[Segment], labels: Sequence[Label], where: str
+    layers: Sequence[Array], segments: Sequence[Segment], labels: Sequence[Label], where: str
 ) -> tuple[list[Array], list[Label]]:
     """Per layer a table value -> 1 + the label's place in `labels`, and the labels that have a segment."""
     tables = [np.zeros(_LARGEST + 1, dtype=np.uint8) for _ in layers]
@@ -227,7 +253,7 @@ def _value_table(layers: list[Array], labels: Sequence[Label], where: str) -> tu
     return [table], [label for label in labels if label.value in present]
 
 
-def _merge(layers: list[Array], tables: list[Array], values: Array) -> tuple[Array, int]:
+def _merge(layers: Sequence[Array], tables: Sequence[Array], values: Array) -> tuple[Array, int]:
     """One label map [z, y, x] of `values`, and how many voxels several labels claimed; by planes, to spare memory."""
     merged = np.zeros(layers[0].shape, dtype=np.uint8)
     overlap = 0
