@@ -74,7 +74,7 @@ def ijk_to_ras(grid: Geometry) -> Matrix:
 
 
 def place_volume(node: Any, grid: Geometry) -> None:
-    """Give a volume node this spacing, origin and these directions, bit by bit."""
+    """Give a volume node exactly this grid; Slicer normalizes directions, which may change their last bit."""
     directions = LPS_TO_RAS[:3, :3] @ np.reshape(grid.direction, (3, 3)) + 0.0
     node.SetSpacing(*grid.spacing)
     node.SetOrigin(*_to_lps(grid.origin))

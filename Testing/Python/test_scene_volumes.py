@@ -48,11 +48,13 @@ def linear(scene: Any, matrix: np.ndarray, *nodes: Any) -> Any:
 
 @FEW
 @given(grid=geometries())
-def test_a_volume_comes_back_bit_by_bit(scene: Any, grid: Geometry) -> None:
+def test_a_volume_comes_back(scene: Any, grid: Geometry) -> None:
     image = counting_image(grid)
     node = add_volume(scene, image, "scan")
     again = image_of(node)
-    assert Geometry.of(again) == grid
+    found = Geometry.of(again)
+    assert (found.size, found.spacing, found.origin) == (grid.size, grid.spacing, grid.origin)
+    np.testing.assert_allclose(found.direction, grid.direction, rtol=0, atol=1e-15)  # Slicer normalizes them
     np.testing.assert_array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(image))
     np.testing.assert_allclose(matrix_of(node), ijk_to_ras(grid), atol=1e-9)
     scene.Clear()
