@@ -38,7 +38,9 @@ class LabelMap:
     found: tuple[str, ...]
 
 
-def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | None = None) -> LabelMap:
+def read_label_map(
+    path: Path | str, labels: Sequence[Label], grid: Geometry | None = None, *, may_be_empty: bool = False
+) -> LabelMap:
     """Read a segmentation of a task.
 
     Segments of a .seg.nrrd are matched by terminology code, then by name (ignoring case), never by value. Other files
@@ -48,6 +50,7 @@ def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | N
         path: .seg.nrrd, or a label map as NRRD, NIfTI or MetaImage.
         labels: the task's labels.
         grid: of the segmented image. The result is pasted onto exactly this grid; without it, the file's grid is kept.
+        may_be_empty: do not refuse a segmentation without a labelled voxel.
 
     Raises:
         InputError: unreadable, not a label map, labels that the task does not know, or nothing segmented.
@@ -61,7 +64,9 @@ def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | N
     if segments or path.name.lower().endswith(SEG_NRRD):
         found = merge_segments(layers, segments, base, labels, where)
     else:
-        found = _merged(layers, *_value_table(layers, labels, where), base, labels, where)
+        found = _merged(layers, *_value_table(layers, labels, where), base, labels)
+    if not may_be_empty:
+        refuse_empty(found, where)
     return replace(found, image=onto_grid(found.image, grid, where)) if grid else found
 
 
@@ -76,9 +81,17 @@ def merge_segments(
         where: names the segmentation in messages.
 
     Raises:
-        InputError: segments with voxels that the task does not know, or nothing segmented.
+        InputError: segments with voxels that the task does not know.
     """
-    return _merged(layers, *_segment_tables(layers, segments, labels, where), grid, labels, where)
+    return _merged(layers, *_segment_tables(layers, segments, labels, where), grid, labels)
+
+
+def refuse_empty(found: LabelMap, where: str) -> None:
+    """Raise InputError if no voxel is labelled."""
+    if not sitk.GetArrayViewFromImage(found.image).any():
+        raise InputError(
+            f"{where} is an empty segmentation: no voxel is labelled; segment something, or leave the case out."
+        )
 
 
 def _merged(
@@ -87,13 +100,8 @@ def _merged(
     found: Sequence[Label],
     grid: Geometry,
     labels: Sequence[Label],
-    where: str,
 ) -> LabelMap:
     merged, overlap = _merge(layers, tables, np.array([0, *(label.value for label in labels)], dtype=np.uint8))
-    if not merged.any():
-        raise InputError(
-            f"{where} is an empty segmentation: no voxel is labelled; segment something, or leave the case out."
-        )
     return LabelMap(grid.image_of(merged), overlap, tuple(label.name for label in labels if label in found))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry, bounding_grid, pasted
 from MedSeqFTLib.imaging.seg_nrrd import Segment, code_of
-from MedSeqFTLib.imaging.segmentations import LabelMap, label_of, merge_segments
+from MedSeqFTLib.imaging.segmentations import LabelMap, label_of, merge_segments, refuse_empty
 from MedSeqFTLib.scene.grids import array_of, grid_from_matrix, parent_matrix
 from MedSeqFTLib.scene.volumes import voxels_of
 from MedSeqFTLib.workspace.schema import Label
@@ -64,6 +64,12 @@ class Drawn:
     grid: Geometry
 
 
+def segments_of(node: Any) -> list[Segment]:
+    """The segments of a node in their order. Raises InputError if it is no segmentation, or has no segment."""
+    _checked_segmentation(node)
+    return [_segment(node, index, []) for index in range(node.GetSegmentation().GetNumberOfSegments())]
+
+
 def drawn_on(node: Any, grid: Geometry) -> Drawn:
     """Copy the voxels of a segmentation node, as it lies in the world; hidden segments count like others.
 
@@ -94,7 +100,9 @@ def label_map_of(drawn: Drawn, labels: Sequence[Label]) -> LabelMap:
     Raises:
         InputError: segments with voxels that the task does not know, an ambiguous one, or nothing segmented.
     """
-    return merge_segments(drawn.layers, drawn.segments, drawn.grid, labels, drawn.where)
+    found = merge_segments(drawn.layers, drawn.segments, drawn.grid, labels, drawn.where)
+    refuse_empty(found, drawn.where)
+    return found
 
 
 def findings(drawn: Drawn, labels: Sequence[Label], volume: Geometry) -> Findings:
