@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, model_validator
 
 from MedSeqFTLib.jobs import system
-from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, read_events
+from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events
 from MedSeqFTLib.learning.errand_settings import INPUT_FOLDER, RESULT_FILE
 from MedSeqFTLib.workspace.files import read_json, storage_errors
 from MedSeqFTLib.workspace.schema import Document, Name, now
@@ -27,6 +27,7 @@ EXCLUSIVE: frozenset[str] = frozenset({"pretrain", "adapt"})
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "cancelling"})
 RESUMABLE: frozenset[str] = frozenset({"interrupted", "cancelled", "failed", "queued"})
 _LOG_TAIL = 16384  # bytes
+_LONGEST_START = timedelta(seconds=90)  # longer than control.START_TIMEOUT: who starts a worker gives up before
 
 
 class Job(Document):
@@ -114,6 +115,8 @@ class JobFolder:
             return last.kind  # type: ignore[return-value]  # the closing kinds are states
         if alive or self.worker_lives():  # a resumed worker may just have begun
             return _state_of_living(self.cancel_path.exists(), last)
+        if last is not None and last.kind == "queued" and moment() - last.time < _LONGEST_START:
+            return "queued"
         return "interrupted" if last is not None or self.process_path.exists() else "queued"
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:

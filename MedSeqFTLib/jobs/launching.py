@@ -27,6 +27,8 @@ class WorkspaceBusy(WorkspaceError):
 
 def start_worker(folder: JobFolder, python: str | None, runner: str | None, timeout: float, wait: bool) -> None:
     _, offset = folder.events()
+    if not wait:  # until the worker speaks, this is all that tells a job that begins from one that has ended
+        append_event(folder, Event(kind="queued"))
     process = _launch(folder, python or sys.executable, runner)
 
     def look_after() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +19,8 @@ from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
 from MedSeqFTLib.jobs import control, launching, system, worker
-from MedSeqFTLib.jobs.events import Event, EventWriter
-from MedSeqFTLib.jobs.job import Job, JobFolder, JobKind, WorkerProcess, job_folder
+from MedSeqFTLib.jobs.events import Event, EventWriter, moment
+from MedSeqFTLib.jobs.job import ACTIVE, Job, JobFolder, JobKind, WorkerProcess, job_folder
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -446,3 +447,50 @@ def test_events_of_a_worker_can_be_read_while_they_are_written(workspace):
         for event in control.watch(folder, interval=0.001):
             copy.append(event)
     assert (folder.path / "copy.jsonl").read_bytes() == folder.events_path.read_bytes()
+
+
+# started without waiting, errands
+
+
+def test_a_job_that_is_about_to_begin_is_queued_also_when_it_ended_before(workspace):
+    folder = start(workspace, "user_mistake")
+    finish(folder)
+    assert folder.state() == "failed"
+    with EventWriter(folder.events_path) as events:
+        events.append(Event(kind="queued"))
+    assert folder.state() == "queued"
+    with EventWriter(folder.events_path) as events:
+        events.append(Event(kind="queued", time=moment() - timedelta(minutes=5)))
+    assert folder.state() == "interrupted"
+    control.resume(workspace, folder.id, runner="job_runners:count", wait=False)
+    assert folder.state() in ACTIVE
+
+
+def test_an_errand_has_its_input_and_does_not_wait_for_an_adaptation(workspace):
+    adapting = start(workspace, steps=2000)
+    errands = []
+    for name in ("a", "b"):
+        with workspace.staging() as inputs:
+            (inputs / f"{name}.txt").write_text(name, encoding="utf-8")
+            job = control.new_job(workspace, "export", "kidney", {"steps": 3, "pause": 0.01})
+            errands.append(control.start_job(workspace, job, runner="job_runners:count", inputs=inputs, wait=False))
+    for errand, name in zip(errands, ("a", "b"), strict=True):
+        finish(errand)
+        assert errand.state() == "finished"
+        assert (errand.input_folder / f"{name}.txt").read_text(encoding="utf-8") == name
+    assert adapting.state() == "running"
+    assert control.running_job(workspace).id == adapting.id
+    control.cancel(adapting)
+
+
+def test_an_errand_of_another_machine_lives_as_long_as_its_lock(workspace):
+    job = control.new_job(workspace, "export", "kidney", {"steps": 1, "pause": 0.01})
+    folder = control.start_job(workspace, job, runner="job_runners:count")
+    finish(folder)
+    launching.append_event(folder, Event(kind="started"))
+    write_json(folder.process_path, folder.process().model_copy(update={"host": "elsewhere"}))
+    assert folder.state() == "interrupted"
+    with folder.lock():
+        assert folder.state() == "running"
+    with workspace.adapting_lock():
+        assert folder.state() == "interrupted"
