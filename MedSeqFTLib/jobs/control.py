@@ -226,4 +226,4 @@ def _kill_worker(folder: JobFolder) -> None:
 def _move_files(source: Path, target: Path) -> None:
     target.mkdir()
     for path in source.iterdir():
-        path.rename(target / path.name)
+        shutil.move(path, target / path.name)

@@ -174,6 +174,8 @@ def test_any_grid(scene: Any, grid: Geometry, data: st.DataObject) -> None:
     draw(node, mask, "tumour", grid=grid)
     array = found_in(node, volume_grid(volume))
     np.testing.assert_array_equal(array, np.where(mask, 200, 0))
+    again = add_segmentation(volume, volume_grid(volume).image_of(array), LABELS, "placed")
+    np.testing.assert_array_equal(found_in(again, volume_grid(volume)), array)
     scene.Clear()
 
 
