@@ -49,7 +49,7 @@ def accept_case(
         GeometryError: the segmentation does not lie on the volume's voxels.
         StorageError: the disk is full.
     """
-    if role not in {known.value for known in Role}:
+    if role not in list(Role):
         raise InputError(f"A case cannot have the role {role!r}; take train or validation.")
     labels = workspace.task(task).labels
     image = image_of(volume)

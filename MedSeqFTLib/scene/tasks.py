@@ -22,7 +22,7 @@ def task_of(name: str, modality: str, segmentation: Any, description: str = "") 
     Raises:
         InputError: no segments, two of one name, or an unusable name or modality.
     """
-    if modality not in {known.value for known in Modality}:
+    if modality not in list(Modality):
         raise InputError(f"Images of modality {modality!r} are not known here; take CT or MR.")
     checked_name(name, "task")
     try:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def organs(shape: tuple[int, int, int]) -> np.ndarray:
     """14 slabs, which reach nearly to the edges of the volume [z, y, x]: nothing can be cropped away."""
     labels = np.zeros(shape, np.uint8)
     edges = np.linspace(2, shape[0] - 2, 15).astype(int)
-    for value, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True), start=1):
+    for value, (first, last) in enumerate(pairwise(edges), start=1):
         labels[first : last - 1, 4:-4, 4:-4] = value
     return labels
 

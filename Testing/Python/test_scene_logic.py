@@ -32,7 +32,7 @@ from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import add_volume, image_of
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Case, Code, Label, Segmentation
+from MedSeqFTLib.workspace.schema import Case, Code, Label, Role, Segmentation
 from MedSeqFTLib.workspace.segmentations import name_for_volume, store_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -248,12 +248,22 @@ def test_a_proposal_for_another_volume_is_refused(logic: SceneLogic, scene: Any)
     unchanged(logic, InputError, lambda: logic.load_proposal("balls", "nobody", other), "nobody")
 
 
-def test_a_proposal_without_a_voxel_is_shown_as_empty_segments(logic: SceneLogic, scene: Any) -> None:
+def test_a_proposal_without_a_voxel_can_be_shown_drawn_exported_and_accepted(
+    logic: SceneLogic, scene: Any, tmp_path: Path
+) -> None:
     volume, _ = nodes(scene)
     proposal(logic, volume, ball_scan(1)[1] * 0)
     node = logic.load_proposal("balls", "scan", volume)
     assert logic.inspect("balls", volume, node).is_empty
     assert node.GetSegmentation().GetNumberOfSegments() == 2
+    finished(logic.export("balls", ["scan"], tmp_path / "out"))
+    assert not sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "scan.labels.nrrd"))).any()
+    identifier = node.GetSegmentation().GetNthSegmentID(0)
+    drawn = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    drawn[3:9, 4:8, 5:9] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, identifier, volume)
+    case = finished(logic.accept("balls", volume, node, Role.TRAIN)).result(Case)
+    assert (case.label_voxels, case.proposal_dice) == ({"ball": 96, "shell": 0}, 0)
 
 
 def test_the_volume_may_be_removed_while_it_is_segmented(logic: SceneLogic, scene: Any) -> None:
