@@ -37,10 +37,10 @@ def add_segmentation(volume: Any, label_map: sitk.Image, labels: Sequence[Label]
     segments = [_segment(label) for label in labels]
     node = volume.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
+    if volume.GetTransformNodeID():  # first: the reference geometry is told in the coordinates of the node
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     _fill(node, segments, _drawn(volume, sitk.GetArrayViewFromImage(label_map)))
-    if volume.GetTransformNodeID():
-        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     _put_beside(node, volume)
     return node
 

@@ -21,12 +21,16 @@ import SimpleITK as sitk
 import slicer
 from common import smooth_scan
 
+from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.scene import cases
 from MedSeqFTLib.scene.logic import SceneLogic
 from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.scene.proposals import add_proposal
 from MedSeqFTLib.scene.volumes import add_volume, image_of
-from MedSeqFTLib.workspace.schema import Label, Modality, Task, Window
+from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.schema import Label, Modality, Segmentation, Task, Window
+from MedSeqFTLib.workspace.segmentations import store_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 LABELS = tuple(Label(value=value, name=f"organ {value}", color=(1, 0, 0)) for value in range(1, 15))
@@ -46,6 +50,26 @@ def organs(shape: tuple[int, int, int]) -> np.ndarray:
     for value, (first, last) in enumerate(pairwise(edges), start=1):
         labels[first : last - 1, 4:-4, 4:-4] = value
     return labels
+
+
+def proposed(logic: SceneLogic, volume: Any, label_map: sitk.Image) -> Segmentation:
+    """As if a version had made it."""
+    with logic.workspace.staging() as folder:
+        file = folder / "proposal.seg.nrrd"
+        write_seg_nrrd(label_map, LABELS, file)
+        record = Segmentation(
+            name="scan",
+            task="organs",
+            version="M1",
+            reading="per-task",
+            source_image="scan.nrrd",
+            pixel_sha256="",
+            segmentation_sha256=sha256_of(file),
+            size=label_map.GetSize(),
+            spacing=label_map.GetSpacing(),
+            label_voxels={},
+        )
+        return store_segmentation(logic.workspace, record, file)
 
 
 def polls(job: Following, count: int = 2000) -> float:
@@ -79,6 +103,8 @@ def main() -> None:
         job.wait()
         job.require_finished()
         print(f"{'accept, until the case is stored':52s}{time.perf_counter() - began:8.2f} s")
+        record = proposed(logic, volume, label_map)
+        timed("load a proposal beside its volume", lambda: add_proposal(workspace, record, volume))
         timed("open the case again", lambda: cases.open_case(workspace, "organs", "scan", scene))
         print(f"{'a look at a job':52s}{polls(job):8.2f} ms of processor time")
 

@@ -279,11 +279,18 @@ def test_what_slicer_saves_of_it_is_what_the_library_writes(scene: Any, volume: 
     assert saved.found == ours.found == ("Artery", "Gefäß & Co: 2")
 
 
+def reference_geometry(node: Any) -> str:
+    parameter = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    return str(node.GetSegmentation().GetConversionParameter(parameter))
+
+
 def test_it_moves_with_the_volume(scene: Any, volume: Any) -> None:
+    untransformed = reference_geometry(add_segmentation(volume, labels_image(), LABELS, "not moved"))
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Move")
     transform.SetMatrixTransformToParent(vtk_matrix(np.diag([-1.0, -1.0, 1.0, 1.0])))
     volume.SetAndObserveTransformNodeID(transform.GetID())
     node = add_segmentation(volume, labels_image(volume_grid(volume)), LABELS, "moved")
+    assert reference_geometry(node) == untransformed
     assert node.GetParentTransformNode() is transform
     transform.SetMatrixTransformToParent(vtk_matrix(np.eye(4)))
     np.testing.assert_array_equal(found_in(node, volume_grid(volume)), expected(artery=ARTERY_MASK, vein=VEIN_MASK))
