@@ -138,7 +138,9 @@ def terminology_entry(label: Label) -> str:
 
 def labelled_extent(array: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
     """First and last labelled voxel along x, y, z; the whole grid where nothing is labelled."""
-    occupied = [np.flatnonzero(array.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
+    seen = array.max(axis=0)  # along z; a maximum is many times quicker than any()
+    projections = seen.max(axis=0), seen.max(axis=1), array.reshape(len(array), -1).max(axis=1)
+    occupied = [np.flatnonzero(projection) for projection in projections]
     if not occupied[0].size:
         return [(0, size - 1) for size in array.shape[::-1]]
     return [(int(places[0]), int(places[-1])) for places in occupied]

@@ -157,7 +157,7 @@ def _uint8_image(image: sitk.Image, where: str) -> sitk.Image:
     array = _whole_numbers(sitk.GetArrayViewFromImage(image), where)
     if array.max(initial=0) > 255:
         raise InputError(f"{where}: label values go up to 255, here is {array.max()}.")
-    return Geometry.of(image).image_of(array.astype(np.uint8))
+    return Geometry.of(image).image_of(np.asarray(array, np.uint8))
 
 
 def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
@@ -172,7 +172,9 @@ def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
 
 
 def _whole_numbers(array: Array, where: str) -> Array:
-    """The array as uint16. Raises InputError if that would change a value."""
+    """The array as uint16, or as it is if it is uint8. Raises InputError if that would change a value."""
+    if array.dtype == np.uint8:
+        return array
     if array.dtype.kind not in "fiu":
         raise InputError(f"{where} is not a label map: its voxels are complex.")
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
@@ -265,6 +267,11 @@ def _merge(layers: Sequence[Array], tables: Sequence[Array], values: Array) -> t
     """One label map [z, y, x] of `values`, and how many voxels several labels claimed; by planes, to spare memory."""
     merged = np.zeros(layers[0].shape, dtype=np.uint8)
     overlap = 0
+    if len(layers) == 1:  # nothing can overlap: one look-up
+        table = values[tables[0]]
+        for plane, source in zip(merged, layers[0], strict=True):
+            plane[:] = table[source]
+        return merged, overlap
     for z, plane in enumerate(merged):
         places = np.stack([table[layer[z]] for layer, table in zip(layers, tables, strict=True)])
         highest = places.max(axis=0)

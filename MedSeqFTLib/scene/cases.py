@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.geometry import Geometry, pasted
+from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import read_volume, write_image
 from MedSeqFTLib.jobs.job import JobFolder
@@ -13,7 +13,7 @@ from MedSeqFTLib.jobs.starting import free_case_id, start_acceptance, taken_case
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import proposal_of
-from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of
+from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
 from MedSeqFTLib.scene.volumes import add_volume, image_of, volume_grid
 from MedSeqFTLib.workspace.names import checked_name, name_from
 from MedSeqFTLib.workspace.schema import Role
@@ -56,8 +56,7 @@ def accept_case(
     grid = Geometry.of(image)
     drawn = drawn_on(segmentation, grid)
     found = label_map_of(drawn, labels)
-    for layer in drawn.layers:
-        pasted(layer, drawn.grid, grid, drawn.where)  # refuses what lies outside the volume
+    refuse_outside(drawn, grid)
     proposal = proposal_of(workspace, task, segmentation)
     name = (
         checked_name(case_id, "case")

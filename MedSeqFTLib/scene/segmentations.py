@@ -56,7 +56,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The segments of a node: `layers` [z, y, x] of uint16 on `grid`, which is just large enough for all of them."""
+    """The segments of a node: `layers` [z, y, x] of uint8 or uint16 on `grid`, just large enough for all of them."""
 
     where: str
     layers: list[Array]
@@ -105,6 +105,13 @@ def label_map_of(drawn: Drawn, labels: Sequence[Label]) -> LabelMap:
     return found
 
 
+def refuse_outside(drawn: Drawn, volume: Geometry) -> None:
+    """Raise GeometryError if labelled voxels lie outside the volume."""
+    if bounding_grid([drawn.grid, volume], volume, drawn.where).size != volume.size:
+        for layer in drawn.layers:
+            pasted(layer, drawn.grid, volume, drawn.where)
+
+
 def findings(drawn: Drawn, labels: Sequence[Label], volume: Geometry) -> Findings:
     """What is there, whether it can be accepted or not.
 
@@ -122,8 +129,7 @@ def findings(drawn: Drawn, labels: Sequence[Label], volume: Geometry) -> Finding
             voxels[label.name] = voxels.get(label.name, 0) + count
         elif count:
             unknown.append(segment.name)
-    for layer in drawn.layers:
-        pasted(layer, drawn.grid, volume, drawn.where)
+    refuse_outside(drawn, volume)
     return Findings(voxels, tuple(unknown), tuple(_overlaps(drawn)))
 
 
@@ -196,6 +202,6 @@ def _grid_of(image: Any, parent: NDArray[np.float64] | None) -> Geometry:
 
 
 def _label_values(image: Any) -> Array:
-    """The voxels as the 16 bits of a label value; what does not fit belongs to no segment."""
+    """The voxels in at most the 16 bits of a label value; what does not fit belongs to no segment."""
     voxels = voxels_of(image)
-    return (voxels if voxels.dtype == np.uint8 else np.clip(voxels, 0, _LARGEST)).astype(np.uint16)
+    return voxels if voxels.dtype == np.uint8 else np.clip(voxels, 0, _LARGEST).astype(np.uint16)
