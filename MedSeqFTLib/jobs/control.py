@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Container, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -33,6 +34,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 START_TIMEOUT = 60.0  # seconds; a first start reads Python from a slow disk
 _LOCK_PATIENCE = 2.0  # seconds that a worker may take to let go of the lock after its last event
 _POLL = 0.05  # seconds
+_ERRANDS_KEPT = timedelta(days=1)
 
 
 def new_job(
@@ -221,6 +223,19 @@ def _kill_worker(folder: JobFolder) -> None:
         system.kill_tree(process.pid, process.create_time)
     except PermissionError as error:
         raise JobError(f"Job {folder.id} cannot be stopped: {error}. It will stop at its next step.") from error
+
+
+def clear_errands(workspace: Workspace) -> None:
+    """Remove the folders of errands of more than a day ago: what they stored is in the workspace.
+
+    A case that was accepted and is not stored holds what a person did: it stays for ever.
+    """
+    for folder in list_jobs(workspace):
+        if folder.job.is_exclusive or now() - folder.job.created < _ERRANDS_KEPT:
+            continue
+        state = folder.state()
+        if state == "finished" or (state not in ACTIVE and folder.job.kind != "accept"):
+            shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _move_files(source: Path, target: Path) -> None:

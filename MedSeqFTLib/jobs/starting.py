@@ -161,5 +161,6 @@ def _start_errand(
     python: str | None,
 ) -> JobFolder:
     """Returns at once; an errand that does not begin becomes `failed` and can be resumed."""
+    control.clear_errands(workspace)
     job: Job = control.new_job(workspace, kind, workspace.task(task).name, settings.model_dump(mode="json"))
     return control.start_job(workspace, job, python=python, inputs=inputs, wait=False)

@@ -15,6 +15,7 @@ from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import ACTIVE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
+from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
@@ -157,6 +158,12 @@ class SceneLogic:
         from MedSeqFTLib.jobs.summary import dice_rows
 
         return dice_rows(self.workspace.version(version))
+
+    def verdict(self, version: str) -> tuple[bool, str]:
+        """Whether held-out cases speak for a version, against the one it took over from or would, and a sentence."""
+        found, pointers = self.workspace.version(version), self.workspace.pointers()
+        moves = [move for move in pointers.history if move.kind == "promote" and move.after == version]
+        return verdict(found, moves[-1].before if moves else pointers.tasks.get(found.task or ""))
 
     def current(self, task: str) -> ModelVersion | None:
         """The version that segments a task now."""

@@ -494,3 +494,24 @@ def test_an_errand_of_another_machine_lives_as_long_as_its_lock(workspace):
         assert folder.state() == "running"
     with workspace.adapting_lock():
         assert folder.state() == "interrupted"
+
+
+def test_old_errands_are_cleared_away_but_no_case_that_waits(workspace):
+    kept = []
+    for kind, runner, age in (
+        ("export", "count", 2),
+        ("export", "count", 0),
+        ("export", "user_mistake", 2),
+        ("accept", "count", 2),
+        ("accept", "user_mistake", 2),
+        ("adapt", "count", 2),
+    ):
+        job = control.new_job(workspace, kind, "kidney", {"steps": 1, "pause": 0.01})
+        created = job.created - timedelta(days=age)
+        folder = control.start_job(
+            workspace, job.model_copy(update={"created": created}), runner=f"job_runners:{runner}"
+        )
+        finish(folder)
+        kept.append(folder)
+    control.clear_errands(workspace)
+    assert [folder.path.exists() for folder in kept] == [False, True, False, False, True, True]

@@ -126,6 +126,19 @@ def test_an_accepted_case_is_what_the_nodes_showed(logic: SceneLogic, scene: Any
     assert logic.not_stored() == []
 
 
+@pytest.mark.slow
+def test_accepting_a_large_case_returns_within_2_seconds(logic: SceneLogic, scene: Any) -> None:
+    plane = np.random.default_rng(0).integers(-1000, 3000, (1, 512, 512), np.int16)
+    image = sitk.GetImageFromArray(np.tile(plane, (300, 1, 1)))
+    label_map = sitk.GetImageFromArray(np.repeat(np.uint8([1, 4]), 150 * 512 * 512).reshape(300, 512, 512))
+    volume = add_volume(scene, image, "large")
+    segmentation = add_segmentation(volume, label_map, LABELS, "drawn")
+    began = time.perf_counter()
+    job = logic.accept("balls", volume, segmentation, "train")
+    assert time.perf_counter() - began < 2
+    finished(job)
+
+
 def test_what_cannot_be_accepted_changes_nothing(logic: SceneLogic, scene: Any) -> None:
     volume, segmentation = nodes(scene)
     other, _ = nodes(scene, 2, "other")
@@ -173,6 +186,30 @@ def test_a_killed_acceptance_is_resumed(logic: SceneLogic, scene: Any) -> None:
     case = finished(SceneLogic(logic.workspace.folder).resume(waiting.folder.id)).result(Case)
     assert case.id == "scan"
     assert logic.not_stored() == []
+
+
+def test_the_edit_outlives_a_slicer_that_dies_right_after_accepting(logic: SceneLogic, scene: Any) -> None:
+    """Another process accepts and is killed at once; this one finds the job, and the case."""
+    code = """
+import os, signal, slicer, sys
+from learning_samples import LABELS, ball_scan
+from MedSeqFTLib.scene.logic import SceneLogic
+from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.scene.volumes import add_volume
+scene = slicer.vtkMRMLScene()
+image, label_map = ball_scan(5)
+volume = add_volume(scene, image, "scan")
+node = add_segmentation(volume, label_map, LABELS, "drawn")
+print(SceneLogic(sys.argv[1], scene).accept("balls", volume, node, "train").folder.id, flush=True)
+os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+"""
+    child = samples.python(code, logic.workspace.folder)
+    told, complaints = child.communicate(timeout=60)
+    assert child.returncode not in (0, 1), complaints
+    assert [job.folder.id for job in logic.running()] in ([told.strip()], [])
+    case = finished(logic.job(told.strip())).result(Case)
+    found = read_label_map(logic.workspace.segmentation_path(case), LABELS)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(ball_scan(5)[1]))
 
 
 def test_an_acceptance_that_was_killed_after_storing_is_finished(logic: SceneLogic, scene: Any) -> None:
@@ -335,6 +372,7 @@ def test_versions(logic: SceneLogic) -> None:
     logic.promote("M1", "good", by="me")
     assert logic.current("balls").id == "M1"
     assert logic.workspace.pointers().history[-1].who == "me"
+    assert logic.verdict("M1") == (True, "first version of balls, no held-out case to measure it on.")
     assert logic.roll_back("balls") is None
     assert (logic.picks("M1"), logic.outcome("M1")) == ([], [])
 
