@@ -134,15 +134,15 @@ def findings(drawn: Drawn, labels: Sequence[Label], volume: Geometry) -> Finding
 
 
 def _overlaps(drawn: Drawn) -> list[Overlap]:
-    names = {(segment.layer, segment.value): segment.name for segment in drawn.segments}
+    """Segments of one layer cannot overlap, so that only the voxels that two layers share are looked at."""
     found = []
     for one, other in combinations(range(len(drawn.layers)), 2):
-        first, second = drawn.layers[one], drawn.layers[other]
-        both = (first > 0) & (second > 0)
-        pairs, counts = np.unique(np.stack([first[both], second[both]]), axis=1, return_counts=True)
-        for (a, b), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-            if (one, a) in names and (other, b) in names:
-                found.append(Overlap(names[one, a], names[other, b], count))
+        shared = (drawn.layers[one] > 0) & (drawn.layers[other] > 0)
+        first, second = drawn.layers[one][shared], drawn.layers[other][shared]
+        for a in (segment for segment in drawn.segments if segment.layer == one):
+            counts = np.bincount(second[first == a.value], minlength=_LARGEST + 1)
+            below = [segment for segment in drawn.segments if segment.layer == other and counts[segment.value]]
+            found += [Overlap(a.name, b.name, int(counts[b.value])) for b in below]
     return found
 
 
