@@ -53,7 +53,8 @@ def test_a_volume_comes_back(scene: Any, grid: Geometry) -> None:
     node = add_volume(scene, image, "scan")
     again = image_of(node)
     found = Geometry.of(again)
-    assert (found.size, found.spacing, found.origin) == (grid.size, grid.spacing, grid.origin)
+    assert (found.size, found.spacing) == (grid.size, grid.spacing)
+    np.testing.assert_allclose(found.origin, grid.origin, rtol=0, atol=1e-15)  # Slicer rounds 1e-263 mm to 0
     np.testing.assert_allclose(found.direction, grid.direction, rtol=0, atol=1e-15)  # Slicer normalizes them
     np.testing.assert_array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(image))
     np.testing.assert_allclose(matrix_of(node), ijk_to_ras(grid), atol=1e-9)
