@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from MedSeqFTLib.commands.watching import duration
 
 if TYPE_CHECKING:
     from MedSeqFTLib.learning.benchmark.session import Session
+    from MedSeqFTLib.learning.settings import Settings
     from MedSeqFTLib.models.compute import Compute
 
 
@@ -27,8 +30,15 @@ def benchmark(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and estimate it.")] = False,
     report_only: Annotated[bool, typer.Option("--report", help="Only write tables and pages of what is done.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, mps, cuda or cuda:N", show_default="the file's own, or auto")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=0, help="CPU threads of a process; 0: all, shared out.", show_default="the file's own, or 0"),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the work.")] = 1,
+    leader: Annotated[int | None, typer.Option(hidden=True, help="PID of the process that this one helps.")] = None,
 ) -> None:
     """Run task sequences under several strategies, and compare them.
 
@@ -40,28 +50,75 @@ def benchmark(
     let_threads_sleep()
     source = shipped_config(config) or Path(config)
     wanted = read_config(source)
-
-    import torch
+    computing = _shared_out(wanted.computing(device=device, threads=threads), processes)
 
     from MedSeqFTLib.quick_import import import_monai
 
     import_monai()
     from MedSeqFTLib.learning.benchmark.session import Session
+    from MedSeqFTLib.learning.runtime import use_threads
     from MedSeqFTLib.models.compute import choose_compute
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(computing.threads)  # the import and the estimate keep to them, too
     session = Session(wanted, source, data or source.parent, folder or Path(f"benchmark-{source.stem}"))
-    compute = choose_compute(device)
     if dry_run:
-        _say_plan(session, compute)
+        _say_plan(session, choose_compute(computing.device, computing.precision))
         return
-    with _Screen() as screen:
+    if leader is None:
+        _lead(session, computing, processes, report_only)
+    else:
+        _help(session, computing, processes, leader)
+
+
+def _shared_out(computing: Settings, processes: int) -> Settings:
+    """With so few threads that all processes together ask for no more cores than there are."""
+    from MedSeqFTLib.jobs.system import usable_cores
+
+    if computing.threads or processes == 1:
+        return computing
+    return computing.model_copy(update={"threads": max(1, usable_cores() // processes)})
+
+
+def _lead(session: Session, computing: Settings, processes: int, report_only: bool) -> None:
+    """Compute what is missing, with helpers if there shall be more processes, and write what came out."""
+    from MedSeqFTLib.commands.helpers import Helpers
+    from MedSeqFTLib.learning.runtime import settle_compute
+
+    helpers = Helpers(processes - 1, _helping(session, computing, processes), session.folder)
+    with _Screen(helpers.check) as screen:
         material = session.material(screen)
         if not report_only:
-            session.run(material, compute, screen)
-        page = session.write(material, compute)
+            compute = settle_compute(computing, session.folder, screen)  # helpers find what was measured
+            with helpers:
+                session.run(material, compute, screen, processes)
+                helpers.wait()
+            for text in helpers.warnings():
+                warn(text)
+        page = session.write(material)
     say(f"Tables, pictures and page: {page}")
+
+
+def _help(session: Session, computing: Settings, processes: int, leader: int) -> None:
+    """Compute what is missing beside another process, which does all the rest."""
+    from MedSeqFTLib.commands.helpers import Leader
+    from MedSeqFTLib.learning.runtime import settle_compute
+
+    with _Screen(Leader(leader).check) as screen:
+        material = session.material(screen)
+        session.run(material, settle_compute(computing, session.folder, screen), screen, processes)
+
+
+def _helping(session: Session, computing: Settings, processes: int) -> list[str]:
+    """The arguments with which a further process helps."""
+    options = {
+        "--data": session.data.absolute(),
+        "--folder": session.folder.absolute(),
+        "--device": computing.device,
+        "--threads": computing.threads,
+        "--processes": processes,
+        "--leader": os.getpid(),
+    }
+    return ["benchmark", str(session.source.absolute()), *(str(word) for pair in options.items() for word in pair)]
 
 
 def _say_plan(session: Session, compute: Compute) -> None:
@@ -74,7 +131,7 @@ def _say_plan(session: Session, compute: Compute) -> None:
         rows.append((strategy.name, len(own), sum(cell.steps for cell in own.values())))
     print_table(("Strategy", "Stages", "Steps"), rows, "no strategy")
     seconds = guess.seconds(cells, session.config)
-    say(f"{len(cells)} stages in all, those in common once: about {duration(seconds)} on {compute}.")
+    say(f"{len(cells)} stages in all, those in common once: about {duration(seconds)} by one process on {compute}.")
     say(
         f"A step of plain fine-tuning took {guess.step_seconds:.2f} s with patches of the foundation model's size, and "
         f"needs about {guess.step_mib:.0f} MiB; strategies with a teacher need up to twice that."
@@ -83,15 +140,15 @@ def _say_plan(session: Session, compute: Compute) -> None:
 
 
 class _Screen:
-    """The progress of a benchmark: a bar on a terminal, elsewhere a line for what is finished."""
+    """The progress of a benchmark: a bar on a terminal, elsewhere a line for what is finished.
 
-    def __init__(self) -> None:
+    `check` is called often, and may raise to stop the work.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
         self._bar = progress_bar()
         self._line = self._bar.add_task("starting", total=None)
-
-    @property
-    def folder(self) -> Path:
-        raise NotImplementedError("each cell has a folder of its own")
 
     def __enter__(self) -> _Screen:
         self._bar.start()
@@ -107,6 +164,7 @@ class _Screen:
 
     def step(self, step: int, losses: object = None) -> None:
         self._bar.update(self._line, completed=step)
+        self._check()
 
     def message(self, text: str) -> None:
         say(text)
@@ -114,6 +172,8 @@ class _Screen:
     def warning(self, text: str) -> None:
         warn(text)
 
-    def device(self, device: str, text: str | None = None) -> None: ...
+    def device(self, device: str, text: str | None = None) -> None:
+        say(text or device)
 
-    def check_cancel(self) -> None: ...
+    def check_cancel(self) -> None:
+        self._check()

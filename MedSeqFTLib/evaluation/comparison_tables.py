@@ -24,7 +24,7 @@ def all_tables(analysis: Analysis) -> list[Table]:
     orders = range(len(analysis.comparison.orders))
     tables = [
         main_table(analysis),
-        *(measure_table(analysis, measure) for measure in MEASURES if analysis.cells.has(measure)),
+        *(measure_table(analysis, measure) for measure in MEASURES if analysis.matrices.has(measure)),
         *(matrix_table(analysis, order) for order in orders),
         unseen_table(analysis),
         cost_table(analysis),
@@ -61,7 +61,7 @@ def _main_row(analysis: Analysis, label: str) -> tuple[Value, ...]:
     return (
         label,
         analysis.comparison.note(label).keeps,
-        len(analysis.cells.complete(label)),
+        len(analysis.matrices.complete(label)),
         _mean(analysis.acc(label, "per-task")),
         _gain(analysis, label, "per-task", "dice"),
         *(analysis.of_task(label, "per-task", task) for task in analysis.comparison.tasks),
@@ -135,7 +135,7 @@ def unseen_table(analysis: Analysis) -> Table:
     """Fine-tuning on unseen tasks from M_0 and from the last model of each strategy."""
     tasks = analysis.unseen_tasks()
     picks = [(task, [task]) for task in tasks] + ([("mean of the tasks", tasks)] if len(tasks) > 1 else [])
-    labels = [note.label for note in analysis.comparison.strategies if analysis.cells.transfer_runs(note.label)]
+    labels = [note.label for note in analysis.comparison.strategies if analysis.matrices.transfer_runs(note.label)]
     rows = [
         (
             name,
@@ -196,10 +196,10 @@ def run_time(analysis: Analysis, label: str) -> tuple[float | None, float | None
     normal = _baseline_seconds(analysis)
     totals: list[float] = []
     multiples: list[float] = []
-    for run in analysis.cells.complete(label):
+    for run in analysis.matrices.complete(label):
         seconds = [cost.seconds for cost in costs_of(analysis, label) if (cost.order, cost.seed) == run]
-        order = analysis.cells.order(run)
-        if not seconds or (analysis.cells.learns_in_turn(label, run) and len(seconds) < len(order)):
+        order = analysis.matrices.order(run)
+        if not seconds or (analysis.matrices.learns_in_turn(label, run) and len(seconds) < len(order)):
             continue  # some stages were not timed
         totals.append(sum(seconds))
         if all(task in normal for task in order):

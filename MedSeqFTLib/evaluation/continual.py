@@ -25,7 +25,7 @@ import numpy as np
 
 from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import DRAWS, Interval, Values, interval
-from MedSeqFTLib.evaluation.cells import Cells, Run
+from MedSeqFTLib.evaluation.matrices import Matrices, Run
 from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Reading
 
 MEASURES: tuple[Measure, ...] = ("dice", "hd95", "nsd")
@@ -49,7 +49,7 @@ class Analysis:
 
     def __init__(self, comparison: Comparison, draws: int = DRAWS) -> None:
         self.comparison = comparison
-        self.cells = Cells(comparison)
+        self.matrices = Matrices(comparison)
         self.draws = draws
         self._known: dict[Hashable, Interval | None] = {}
 
@@ -86,35 +86,35 @@ class Analysis:
 
     def cannot_forget(self, strategy: str) -> bool:
         """True where one model learns the tasks in turn and keeps them by construction: its BWT is 0 unmeasured."""
-        runs = self.cells.complete(strategy)
+        runs = self.matrices.complete(strategy)
         same = self.comparison.note(strategy).single_model == "same as per task"
-        return same and bool(runs) and all(self.cells.learns_in_turn(strategy, run) for run in runs)
+        return same and bool(runs) and all(self.matrices.learns_in_turn(strategy, run) for run in runs)
 
     def of_task(self, strategy: str, reading: Reading, task: str, measure: Measure = "dice") -> float | None:
         """Mean score of one task after the last stage, over the complete runs whose order has the task."""
-        runs = [run for run in self.cells.complete(strategy, reading) if task in self.cells.order(run)]
-        return _mean(self.cells.final(strategy, run, reading, task, measure) for run in runs)
+        runs = [run for run in self.matrices.complete(strategy, reading) if task in self.matrices.order(run)]
+        return _mean(self.matrices.final(strategy, run, reading, task, measure) for run in runs)
 
     def matrix(self, strategy: str, order: int, measure: Measure = "dice") -> list[list[float | None]] | None:
         """a[t][i] of the single-model reading, rows t, columns i, mean over the seeds; None unless it was measured.
 
         A cell is None where t < i, or where one of the complete runs lacks it.
         """
-        runs = [run for run in self.cells.complete(strategy, "single-model") if run[0] == order]
+        runs = [run for run in self.matrices.complete(strategy, "single-model") if run[0] == order]
         if not runs or self.comparison.note(strategy).single_model != "measured":
             return None
         tasks = self.comparison.orders[order]
         return [
-            [_mean(self.cells.at(strategy, run, "single-model", task, t, measure) for run in runs) for task in tasks]
+            [_mean(self.matrices.at(strategy, run, "single-model", task, t, measure) for run in runs) for task in tasks]
             for t in range(1, len(tasks) + 1)
         ]
 
     def misses(self, strategy: str, reading: Reading) -> Misses:
         """What the means leave out."""
         missed = present = empty = 0
-        for run in self.cells.complete(strategy, reading):
-            order = self.cells.order(run)
-            for score in (s for i in order for s in self.cells.scores(strategy, run, reading, i, len(order)) or ()):
+        for run in self.matrices.complete(strategy, reading):
+            order = self.matrices.order(run)
+            for score in (s for i in order for s in self.matrices.scores(strategy, run, reading, i, len(order)) or ()):
                 there = [name for name, dice in score.dice.items() if dice is not None]
                 missed += sum(name in score.hd95 and score.hd95[name] is None for name in there)
                 present += len(there)
@@ -135,21 +135,21 @@ class Analysis:
         return self._over_transfers("gain", strategy, tasks, value, measure)
 
     def _final(self, strategy: str, reading: Reading, measure: Measure) -> Value:
-        return lambda run, task: self.cells.final(strategy, run, reading, task, measure)
+        return lambda run, task: self.matrices.final(strategy, run, reading, task, measure)
 
     def _own(self, strategy: str, reading: Reading, measure: Measure) -> Value:
-        return lambda run, task: self.cells.own(strategy, run, reading, task, measure)
+        return lambda run, task: self.matrices.own(strategy, run, reading, task, measure)
 
     def _of_baseline(self, measure: Measure) -> Value:
-        return lambda run, task: self.cells.of_baseline(run, task, measure)
+        return lambda run, task: self.matrices.of_baseline(run, task, measure)
 
     def _transferred(self, strategy: str, measure: Measure) -> Value:
-        return lambda run, task: self.cells.transferred(strategy, run, task, measure)
+        return lambda run, task: self.matrices.transferred(strategy, run, task, measure)
 
     def _interval(self, key: Hashable, strategy: str, value: Value, part: slice = slice(None)) -> Interval | None:
         """Over the runs of a strategy, each with the tasks of this part of its order; computed once."""
         if key not in self._known:
-            wanted = {run: self.cells.order(run)[part] for run in self.cells.runs(strategy)}
+            wanted = {run: self.matrices.order(run)[part] for run in self.matrices.runs(strategy)}
             self._known[key] = self._bootstrap(wanted, value)
         return self._known[key]
 
@@ -158,7 +158,9 @@ class Analysis:
     ) -> Interval | None:
         key = ("transfer", what, strategy, *tasks, measure)
         if key not in self._known:
-            self._known[key] = self._bootstrap(dict.fromkeys(self.cells.transfer_runs(strategy), tuple(tasks)), value)
+            self._known[key] = self._bootstrap(
+                dict.fromkeys(self.matrices.transfer_runs(strategy), tuple(tasks)), value
+            )
         return self._known[key]
 
     def _bootstrap(self, wanted: Mapping[Run, Sequence[str]], value: Value) -> Interval | None:
@@ -172,7 +174,7 @@ class Analysis:
         return interval(arrays, counted, self.draws)
 
     def _or_nothing(self, task: str, values: Values | None) -> Values:
-        return self.cells.nothing(task) if values is None else values
+        return self.matrices.nothing(task) if values is None else values
 
 
 def _less(left: Value, right: Value) -> Value:

@@ -60,7 +60,7 @@ def cautions(analysis: Analysis) -> list[str]:
         found.append(f"Unfinished: {cells} still missing. The figures use only runs that are complete.")
     found += comparison.cautions
     others = (note.label for note in comparison.strategies if note.label != comparison.baseline)
-    runs = {count for label in others if (count := len(analysis.cells.complete(label)))}
+    runs = {count for label in others if (count := len(analysis.matrices.complete(label)))}
     if runs and max(runs) < _FEW_RUNS:
         found.append(_few_runs(max(runs)))
     if len(runs) > 1:

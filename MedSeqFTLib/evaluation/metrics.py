@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from MedSeqFTLib.workspace.schema import CaseScore, Label, Vector3
 LabelMap = NDArray[np.uint8]
 Box = tuple[slice, ...]
 _HIGHEST_LABEL = 255
+#: MONAI warns whoever passes this argument that it will go, and is itself the one that passes it.
+_OWN_WARNING = ".*get_mask_edges:always_return_as_numpy"
 
 
 class Agreement(NamedTuple):
@@ -91,8 +94,10 @@ def _agreement(
     """Of two masks [z, y, x], neither of them empty."""
     masks = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
     surfaces = {"include_background": True, "spacing": spacing}
-    return Agreement(
-        dice=float(compute_dice(*masks)),
-        hd95=float(compute_hausdorff_distance(*masks, percentile=95, **surfaces)),
-        nsd=float(compute_surface_dice(*masks, class_thresholds=[tolerance], **surfaces)),
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _OWN_WARNING, FutureWarning)
+        return Agreement(
+            dice=float(compute_dice(*masks)),
+            hd95=float(compute_hausdorff_distance(*masks, percentile=95, **surfaces)),
+            nsd=float(compute_surface_dice(*masks, class_thresholds=[tolerance], **surfaces)),
+        )

@@ -64,7 +64,7 @@ def _launch(folder: JobFolder, python: str, runner: str | None) -> subprocess.Po
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(os.environ),
-                cwd=_library_root(),  # Python looks for modules here: not in a folder of data
+                cwd=library_root(),  # Python looks for modules here: not in a folder of data
                 **system.detached_process_arguments(),
             )
         except OSError as error:
@@ -105,10 +105,11 @@ def append_event(folder: JobFolder, event: Event) -> None:
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The worker's environment: this MedSeqFTLib comes before any other, and the log is UTF-8 and unbuffered."""
-    paths = [str(_library_root()), environment.get("PYTHONPATH", "")]
+    paths = [str(library_root()), environment.get("PYTHONPATH", "")]
     added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     return {**environment, **added}
 
 
-def _library_root() -> Path:
+def library_root() -> Path:
+    """The folder that holds MedSeqFTLib: where Python finds it, and no modules of a data folder."""
     return Path(MedSeqFTLib.__file__).absolute().parent.parent

@@ -22,7 +22,7 @@ from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
-from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT
+from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT, expected_stages
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.schema import (
     Case,
@@ -62,7 +62,7 @@ class Adaptation:
         settings = AdaptSettings.model_validate(self.job.settings)
         check_adaptable(self.workspace, self.task_name, settings)
         self._announce(settings)
-        compute = settle_compute(settings, self.reporter)
+        compute = settle_compute(settings, self.reporter.folder, self.reporter)
         context = self._context(settings, compute)
         context, selection = with_chosen_buffer(context)
         with self.workspace.staging() as folder:
@@ -71,7 +71,7 @@ class Adaptation:
             return publish_stage(context, learned, folder, job=self.job.id, selection=selection, scores=scores)
 
     def _announce(self, settings: AdaptSettings) -> None:
-        """Sizes of the stages in training steps, as measured on a CPU: they only steer the forecast."""
+        """Sizes of the stages in steps of full fine-tuning, as measured on a CPU: they only steer the forecast."""
         chain = self.workspace.chain_version()
         earlier = [task for task in (chain.plans if chain else {}) if task != self.task_name]
         cases = len(self.workspace.cases(self.task_name, Role.TRAIN))
@@ -86,8 +86,7 @@ class Adaptation:
                 ),
                 *([(SUBSTITUTE_STAGE, settings.pretrain_steps)] if settings.selection == "mds-substitute" else []),
                 *expected_work(settings, cases),
-                ("stage A", 1.7 * settings.stage_a_steps),
-                ("stage B", (3.0 if earlier else 1.7) * settings.stage_b_steps),
+                *expected_stages(settings, len(earlier)),
                 (STAGE, 2.0 * held_out),
             ]
         )

@@ -36,7 +36,7 @@ def run_segmentation(workspace: Workspace, job: Job, reporter: Reporter) -> None
     from MedSeqFTLib.learning.segmenting import segment_volume
 
     settings = SegmentSettings.model_validate(job.settings)
-    compute = settle_compute(settings, reporter)
+    compute = settle_compute(settings, reporter.folder, reporter)
 
     def progress(done: int, total: int) -> None:
         if done == 1:

@@ -9,7 +9,7 @@ from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
 from MedSeqFTLib.learning.importing import import_starter
 from MedSeqFTLib.learning.preflight import check_selection
 from MedSeqFTLib.learning.pretraining import PretextTraining
-from MedSeqFTLib.learning.progress import Job, Reporter
+from MedSeqFTLib.learning.progress import Job, Reporter, Teller
 from MedSeqFTLib.learning.publishing import publish_pretrained
 from MedSeqFTLib.learning.selection.features import FeatureReader
 from MedSeqFTLib.learning.selection.scoring import PretextScorer
@@ -25,9 +25,9 @@ from MedSeqFTLib.workspace.workspace import Workspace
 SUBSTITUTE_STAGE = "substitute pretext head"
 
 
-def starter(workspace: Workspace, reporter: Reporter) -> ModelVersion:
+def starter(workspace: Workspace, teller: Teller) -> ModelVersion:
     """The starter model that ships with MedSeqFT, as M_0 of a workspace that has no foundation model."""
-    reporter.message("The workspace has no foundation model yet: it begins with the MedSeqFT starter model.")
+    teller.message("The workspace has no foundation model yet: it begins with the MedSeqFT starter model.")
     return import_starter(workspace)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,29 +14,46 @@ from MedSeqFTLib.learning.data import patch_unit
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 
+T = TypeVar("T")
+
 
 def learn_in_memory(strategy: Strategy, context: Context, folder: Path) -> Learned:
     """Learn; when memory runs out, begin the stage again with half the batch, or with smaller patches.
 
     Raises JobError if that does not fit either, or nothing can be halved.
     """
+
+    def smaller() -> tuple[Callable[[], Learned], str]:
+        less, how = halved(context)
+        return lambda: strategy.learn(less, folder), how
+
+    return once_more_with_less(lambda: strategy.learn(context, folder), smaller, context)
+
+
+def once_more_with_less(
+    work: Callable[[], T], smaller: Callable[[], tuple[Callable[[], T], str]], context: Context
+) -> T:
+    """The result of `work`; when memory runs out, of what `smaller` gives: the same with less at a time, and how.
+
+    Raises JobError if that does not fit either.
+    """
     try:
-        return strategy.learn(context, folder)
+        return work()
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
-    smaller, what = halved(context)  # outside of the handler, which would keep the models in memory
-    context.reporter.warning(f"Out of memory ({reason}). The stage begins again with {what}.")
+    less, how = smaller()  # outside of the handler, which would keep the models in memory
+    context.reporter.warning(f"Out of memory ({reason}). The stage begins again with {how}.")
     if context.compute.device.type == "cuda":
         torch.cuda.empty_cache()
     try:
-        return strategy.learn(smaller, folder)
+        return less()
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
         raise JobError(
-            f"Out of memory, with {what} too. Close other programs, or set a smaller patch_side or batch_size."
+            f"Out of memory, with {how} too. Close other programs, or set a smaller patch_side or batch_size."
         ) from error
 
 

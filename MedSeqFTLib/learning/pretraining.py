@@ -43,7 +43,7 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     if not images:
         raise InputError("Pre-training needs at least one image.")
     reporter.plan([("prepare", 0.3 * images), (STAGE, settings.steps)])
-    compute = settle_compute(settings, reporter)
+    compute = settle_compute(settings, reporter.folder, reporter)
     groups = _prepare(workspace, settings, reporter, images)
     patch = (settings.patch_side,) * 3
     identity = cache_key("pretrain", settings, job.seed)

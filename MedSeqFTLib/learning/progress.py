@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
 
-class Reporter(Protocol):
-    """Where progress goes and where the wish to cancel comes from (see MedSeqFTLib.jobs.reporter)."""
-
-    @property
-    def folder(self) -> Path:
-        """A folder for checkpoints and intermediate results that lasts until the job is finished."""
+class Teller(Protocol):
+    """Where progress goes and where the wish to cancel comes from."""
 
     def plan(self, stages: Sequence[tuple[str, float]]) -> None:
         """Declare all stages and their sizes in units of about equal cost."""
@@ -34,6 +30,14 @@ class Reporter(Protocol):
 
     def check_cancel(self) -> None:
         """May raise to cancel."""
+
+
+class Reporter(Teller, Protocol):
+    """What a training needs besides telling (see MedSeqFTLib.jobs.reporter)."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder for checkpoints and intermediate results that lasts until the job is finished."""
 
 
 class Job(Protocol):

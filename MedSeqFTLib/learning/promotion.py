@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-def promote_if_no_worse(workspace: Workspace, version: ModelVersion, reporter: Reporter) -> bool:
+def promote_if_no_worse(workspace: Workspace, version: ModelVersion, teller: Teller) -> bool:
     """Promote or leave as a candidate, and say why. Safe to call again for a version that was decided on before."""
     if version.task is None or any(move.after == version.id for move in workspace.pointers().history):
         return True
@@ -15,9 +15,9 @@ def promote_if_no_worse(workspace: Workspace, version: ModelVersion, reporter: R
     promote, reason = verdict(version, current.id if current else None)
     if promote:
         workspace.promote(version.id, who="MedSeqFT", reason=reason)
-        reporter.message(f"{version.id} promoted: {reason}")
+        teller.message(f"{version.id} promoted: {reason}")
     else:
-        reporter.warning(f"{version.id} kept as a candidate: {reason} Promote it with: models promote {version.id}")
+        teller.warning(f"{version.id} kept as a candidate: {reason} Promote it with: models promote {version.id}")
     return promote
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 import MedSeqFTLib
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.settings import PretrainSettings, Settings
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.pretext.base import Pretext
@@ -73,7 +73,7 @@ def publish_pretrained(
     pretext: Pretext,
     settings: PretrainSettings,
     note: str,
-    reporter: Reporter,
+    teller: Teller,
 ) -> ModelVersion:
     """Publish M_0 with its pretext head. Raises StorageError."""
     with workspace.staging() as folder:
@@ -88,7 +88,7 @@ def publish_pretrained(
             input=ExpectedInput(intensity={}, patch=(settings.patch_side,) * 3),
             settings=recorded(settings),
         )
-    reporter.message(f"Foundation model {version.id}: {note}")
+    teller.message(f"Foundation model {version.id}: {note}")
     return version
 
 

@@ -1,26 +1,75 @@
-"""What every training job settles first: threads, device and precision."""
+"""What is settled before anything is trained: threads, device and precision."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
+import SimpleITK as sitk
 import torch
+from filelock import FileLock
 
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.settings import Settings
-from MedSeqFTLib.models.compute import Compute, choose_compute
-from MedSeqFTLib.workspace.files import write_bytes_atomically
+from MedSeqFTLib.models.compute import Compute, choose_device, with_precision
+from MedSeqFTLib.workspace.files import read_json, write_json
+from MedSeqFTLib.workspace.schema import Document
+
+_KEPT = "precision-"
 
 
-def settle_compute(settings: Settings, reporter: Reporter) -> Compute:
-    """Choose device and precision and tell the user.
+class MeasuredPrecision(Document):
+    """precision-DEVICE.json: which precision was found to be faster on this type of device."""
 
-    The precision found by measuring is kept in the job's folder: a resumed run must not decide anew.
+    precision: Literal["float32", "bfloat16"]
+
+
+def settle_compute(settings: Settings, folder: Path, teller: Teller) -> Compute:
+    """Set the threads, choose device and precision, and tell the user.
+
+    A precision that was found by measuring is kept in `folder`, for each type of device: who goes on there, or computes
+    there at the same time, must not decide anew.
+
+    Raises:
+        InputError: the device asked for cannot be used.
+        WorkspaceError: what was kept is damaged.
+        StorageError: the disk is full.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    kept = reporter.folder / "precision"
-    precision = kept.read_text("ascii") if kept.exists() else settings.precision
-    compute = choose_compute(settings.device, precision)
-    write_bytes_atomically(kept, str(compute.dtype).removeprefix("torch.").encode("ascii"))
-    threads = f", {torch.get_num_threads()} threads" if compute.device.type == "cpu" else ""
-    reporter.device(str(compute.device), f"Computing on {compute}{threads}.")
+    use_threads(settings.threads)
+    device = choose_device(settings.device)
+    if settings.precision == "auto":
+        compute = _measured_once(device, folder, teller)
+    else:
+        compute = with_precision(device, settings.precision)
+    teller.device(str(device), f"Computing on {described(compute)}.")
+    return compute
+
+
+def use_threads(number: int) -> None:
+    """CPU threads of torch and SimpleITK; 0 leaves them as they are."""
+    if number:
+        torch.set_num_threads(number)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+
+
+def described(compute: Compute) -> str:
+    """Device, precision and, on a CPU, threads: on these the last bits of a result depend."""
+    if compute.device.type != "cpu":
+        return str(compute)
+    threads = torch.get_num_threads()
+    return f"{compute}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _measured_once(device: torch.device, folder: Path, teller: Teller) -> Compute:
+    path = folder / f"{_KEPT}{device.type}.json"
+    with FileLock(folder / "precision.lock"):
+        if path.exists():
+            return with_precision(device, read_json(path, MeasuredPrecision).precision)
+        compute = with_precision(device, "auto")
+        for other in sorted(folder.glob(f"{_KEPT}*.json")):
+            teller.warning(
+                f"Begun on {other.stem.removeprefix(_KEPT)} in {read_json(other, MeasuredPrecision).precision}, this "
+                f"goes on with {compute}: what was computed before and after may differ a little."
+            )
+        write_json(path, MeasuredPrecision.model_validate({"precision": compute.precision}))
     return compute

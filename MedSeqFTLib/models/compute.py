@@ -36,15 +36,24 @@ class Compute:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """The device asked for ("auto": CUDA, then MPS, then CPU) and the faster of float32 and bfloat16 on it.
+    """A device and a precision, both by name. Raises as `choose_device`."""
+    return with_precision(choose_device(device), precision)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device asked for ("auto": CUDA, then MPS, then CPU).
 
     Raises:
         InputError: the device asked for is not there or cannot run the network's layers.
     """
-    chosen = _first_that_works() if device == "auto" else _required(device)
+    return _first_that_works() if name == "auto" else _required(name)
+
+
+def with_precision(device: torch.device, precision: str) -> Compute:
+    """A device with the precision asked for ("auto": the faster of float32 and bfloat16, found by trying)."""
     if precision == "auto":
-        precision = "bfloat16" if bfloat16_is_faster(chosen) else "float32"
-    return Compute(chosen, getattr(torch, precision))
+        precision = "bfloat16" if bfloat16_is_faster(device) else "float32"
+    return Compute(device, getattr(torch, precision))
 
 
 def _required(name: str) -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -13,48 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import SimpleITK as sitk
-from learning_samples import ball_scan
+from benchmark_samples import TASKS, records, starts, write_balls
 
 from MedSeqFTLib.commands.app import app
-from MedSeqFTLib.learning.benchmark.records import CELLS, RECORD, CellRecord
-from MedSeqFTLib.learning.strategies.registry import REGISTRY
-from MedSeqFTLib.workspace.files import read_json
+from MedSeqFTLib.learning.benchmark.records import CELLS
+from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-title = "Balls: <b>no</b> evidence"
-orders = [["one", "two"]]
-leave_one_out = true
-
-[settings]
-patch_side = 16
-precision = "float32"
-overlap = 0
-selection_passes = 5
-checkpoint_seconds = 0
-
-[[tasks]]
-name = "one"
-folder = "One"
-held_out = 1
-train = 2
-steps = 3
-
-[[tasks]]
-name = "two"
-folder = "Two"
-held_out = 1
-steps = 3
-
-[[strategies]]
-kind = "parallel"
-
+CONFIG = f"""{TASKS}
 [[strategies]]
 kind = "parallel"
 label = "longer"
 budget = 2
+
+[[strategies]]
+kind = "parallel"
 
 [[strategies]]
 kind = "multi-task"
@@ -67,7 +40,7 @@ kind = "lwf"
 
 [[strategies]]
 kind = "ewc"
-settings = { ewc_patches = 2 }
+settings = {{ ewc_patches = 2 }}
 
 [[strategies]]
 kind = "replay"
@@ -87,25 +60,10 @@ CELL_COUNT = 2 + 2 + 1 + 1 + 1 + 2 + 2 + 2 + 2 + 3 + 2
 Run = Callable[..., tuple[int, str, str]]
 
 
-def write_data_set(folder: Path, seeds: range) -> None:
-    """Balls in the Decathlon's layout."""
-    training = []
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
-    for seed in seeds:
-        for part, image in zip(("imagesTr", "labelsTr"), ball_scan(seed), strict=True):
-            sitk.WriteImage(image, str(folder / part / f"case{seed}.nii.gz"))
-        training.append({"image": f"imagesTr/case{seed}.nii.gz", "label": f"labelsTr/case{seed}.nii.gz"})
-    labels = {"0": "background", "1": "ball", "4": "shell"}
-    document = {"name": folder.name, "modality": {"0": "MRI"}, "labels": labels, "training": training}
-    (folder / "dataset.json").write_text(json.dumps(document), encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write_data_set(folder / "One", range(4))
-    write_data_set(folder / "Two", range(10, 13))
+    write_balls(folder)
     (folder / "balls.toml").write_text(CONFIG, encoding="utf-8")
     return folder
 
@@ -134,11 +92,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return medseqft
 
 
-def records(folder: Path) -> dict[str, CellRecord]:
-    paths = (folder / CELLS).glob(f"*/{RECORD}")
-    return {record.key: record for record in (read_json(path, CellRecord) for path in paths)}
-
-
 def weights(folder: Path) -> dict[str, str]:
     """The hash of every model file, by cell."""
     workspace = Workspace.open(folder / "workspace")
@@ -150,16 +103,11 @@ def weights(folder: Path) -> dict[str, str]:
     }
 
 
-def starts(folder: Path) -> dict[str, int]:
-    """How often each cell was begun."""
-    paths = (folder / CELLS).glob("*/times.txt")
-    return {path.parent.name: path.read_text("ascii").splitlines().count("start") for path in paths}
-
-
 def test_every_stage_is_computed_once_and_measured(finished: Path) -> None:
     found = records(finished)
     assert len(found) == CELL_COUNT
     assert set(starts(finished).values()) == {1}
+    assert {record.computed_on for record in found.values()} == {"cpu, float32, 2 threads"}
     chain = next(r for r in found.values() if r.strategy == "medseqft" and r.task == "two" and r.parent)
     assert [scores.task for scores in chain.per_task] == ["two"]
     assert [scores.task for scores in chain.single_model] == ["one", "two"]
@@ -176,12 +124,13 @@ def test_tables_pictures_and_the_page_are_written(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "Balls: &lt;b&gt;no&lt;/b&gt; evidence" in page
     assert "<script" not in page
+    assert "cpu, float32, 2 threads" in page
     assert (finished / "config.toml").read_text(encoding="utf-8") == CONFIG
     assert "MedSeqFT" in (finished / "tables.md").read_text(encoding="utf-8")
     assert list((finished / "pictures").glob("*.png"))
     with (finished / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["strategy"] for row in rows} == {strategy.title for strategy in REGISTRY.values()}
+    assert {row["strategy"] for row in rows} == {known.title for known in STRATEGIES.values()}
     assert {row["label"] for row in rows} == {"ball", "shell"}
     assert "longer" not in {row["strategy"] for row in rows}, "it only shows convergence"
 
@@ -196,10 +145,7 @@ def test_a_finished_benchmark_is_not_computed_again(finished: Path, data: Path, 
 def test_killed_benchmarks_go_on_to_the_same_models(finished: Path, data: Path, tmp_path: Path, run: Run) -> None:
     """Two processes share the work, one is killed in the middle of a cell; nothing finished is computed again."""
     folder = tmp_path / "results"
-    few = (
-        CONFIG[: CONFIG.index("[[strategies]]")]
-        + '[[strategies]]\nkind = "parallel"\n[[strategies]]\nkind = "medseqft"\n'
-    )
+    few = f'{TASKS}[[strategies]]\nkind = "parallel"\n[[strategies]]\nkind = "medseqft"\n'
     (tmp_path / "balls.toml").write_text(few, encoding="utf-8")
     some = [*arguments(tmp_path, folder), "--data", str(data)]
     command = [sys.executable, "-m", "MedSeqFTLib.commands", *some]

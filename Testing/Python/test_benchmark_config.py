@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.learning.benchmark.cells import Cell, Planner
+from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, urgent_first
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig, read_config, shipped_config
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 
@@ -63,7 +63,18 @@ def strategies(*kinds: str) -> str:
             'kind = "parallel"\nsettings = { lora_rank = 0 }',
             "field lora_rank.*greater than or equal",
         ),
-        ('kind = "parallel"', 'kind = "parallel"\n[[strategies]]\nkind = "parallel"', "'parallel' stands there twice"),
+        (
+            'kind = "parallel"',
+            'kind = "parallel"\nsettings = { precision = "float32" }',
+            r"strategies\.0: 'precision' holds for the whole benchmark: set it under \[settings\]",
+        ),
+        ("steps = 20", "steps = 20\nsettings = { threads = 2 }", r"tasks\.1: 'threads' holds for the whole benchmark"),
+        ('kind = "parallel"', 'kind = "parallel"\n[[strategies]]\nkind = "parallel"', "'Parallel' stands there twice"),
+        (
+            'kind = "parallel"',
+            'kind = "parallel"\n[[strategies]]\nkind = "lwf"\nlabel = "Parallel"',
+            "strategy 'Parallel' stands there twice",
+        ),
         ('name = "b"', 'name = "A"', "task 'a' stands there twice"),
         (
             'title = "two tasks"',
@@ -84,6 +95,14 @@ def strategies(*kinds: str) -> str:
 def test_what_cannot_be_used_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"(?s)benchmark\.toml.*{message}"):
         config(tmp_path, TEXT.replace(before, after))
+
+
+def test_device_threads_and_precision_are_those_of_the_file_unless_given(tmp_path: Path) -> None:
+    text = TEXT.replace("[[tasks]]", '[settings]\ndevice = "cpu"\nthreads = 3\nprecision = "float32"\n[[tasks]]', 1)
+    computing = config(tmp_path, text).computing(device=None, threads=1)
+    assert (computing.device, computing.threads, computing.precision) == ("cpu", 1, "float32")
+    with pytest.raises(InputError, match=r"field device: .*cuda"):
+        config(tmp_path, text).computing(device="gpu")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -115,7 +134,7 @@ def test_other_names_are_no_shipped_benchmarks(name: str) -> None:
 
 
 def runs_of(config: BenchmarkConfig) -> dict[str, tuple[Cell, ...]]:
-    return {run.strategy.name: run.stages for run in Planner(config, "data").runs()}
+    return {run.strategy.kind: run.stages for run in Planner(config, "data").runs()}
 
 
 def test_stages_in_common_are_one_cell(tmp_path: Path) -> None:
@@ -129,6 +148,15 @@ def test_stages_in_common_are_one_cell(tmp_path: Path) -> None:
     assert found["multi-task"][0].steps == 30
     keys = {cell.key for cells in found.values() for cell in cells}
     assert len(keys) == 2 + 1 + 1 + 1 + 2 + 2 + 2 + 2 + 2
+
+
+def test_what_most_work_waits_for_comes_first(tmp_path: Path) -> None:
+    text = strategies('kind = "linear-probe"', 'kind = "multi-task"', 'kind = "sequential"')
+    (probe, *_), both, chain = runs_of(config(tmp_path, text)).values()
+    cells = [probe, *both, *chain]
+    cost = {probe.key: 5.0, both[0].key: 30.0, chain[0].key: 10.0, chain[1].key: 25.0}
+    ordered = urgent_first(cells, lambda cell: cost[cell.key])
+    assert ordered == [chain[0], both[0], chain[1], probe], "10 + 25 wait for the first, then 30, 25 and 5"
 
 
 def test_a_setting_of_one_strategy_computes_no_other_again(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_unfinished_runs_are_left_out() -> None:
     whole, torn = chain(), cells("chain", {(1, A): 0.1, (2, B): 0.1}, seed=1)
     first = comparison(*cells("parallel", BASELINE), *whole)
     analysis = Analysis(replace(first, measured=(*first.measured, *torn)), draws=200)
-    assert analysis.cells.complete("chain") == [(0, 0)]
+    assert analysis.matrices.complete("chain") == [(0, 0)]
     assert analysis.acc("chain", "per-task") == Analysis(first, draws=200).acc("chain", "per-task")
     without_baseline = Analysis(comparison(*whole), draws=200)
     assert without_baseline.gain("chain", "per-task") is None

@@ -202,6 +202,12 @@ def test_held_out_cases_get_all_measures_in_mm_of_their_own_grid(tmp_path: Path)
     assert TaskScores.model_validate_json(scores.model_dump_json()) == scores
 
 
+@pytest.mark.filterwarnings("error")
+def test_measuring_warns_of_nothing() -> None:
+    mask = box((6, 6, 6), (1, 5), (1, 5), (1, 5))
+    assert only(measure_case("c", mask, mask, [BALL], SPACING, TOLERANCE)) == (1.0, 0.0, 1.0)
+
+
 def test_scores_with_another_tolerance_are_measured_again(tmp_path: Path) -> None:
     workspace = ball_workspace(tmp_path, train=0, validation=1)
     cases = workspace.cases("balls", Role.VALIDATION)

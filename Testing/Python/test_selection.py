@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,20 @@ def test_shards_are_what_one_run_computes(tmp_path: Path) -> None:
     for score in selection.scores:
         verdict = race.verdicts[score.case]
         assert (score.loss, score.kept, score.reason) == (verdict.mean, verdict.kept, verdict.reason)
+
+
+@pytest.mark.parametrize("method", ["mds", "kmeans"])
+def test_how_many_crops_are_computed_at_once_changes_no_choice(tmp_path: Path, method: str) -> None:
+    cases = noisy_cases(tmp_path, (500, 700, 900, 1100))
+    reader = scorer() if method == "mds" else FeatureReader(build_backbone(SMALL, 0), SEED, PATCH, CPU)
+    settings, together, singly = settings_of(selection=method, selection_passes=33), tmp_path / "a", tmp_path / "b"
+    for folder in (together, singly):
+        folder.mkdir()
+    usual = select_buffer(cases, reader, settings, SEED, Notes(together), "same")
+    other = select_buffer(cases, replace(reader, one_by_one=True), settings, SEED, Notes(singly), "same")
+    for one, two in zip(usual.scores, other.scores, strict=True):
+        assert (one.case, one.passes, one.kept, one.reason) == (two.case, two.passes, two.kept, two.reason)
+        assert one.loss == (None if method == "kmeans" else pytest.approx(two.loss, rel=1e-5))
 
 
 def test_large_crops_are_computed_one_by_one() -> None:

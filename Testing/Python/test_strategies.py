@@ -25,11 +25,15 @@ from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
 from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
+from MedSeqFTLib.learning.strategies.medseqft import expected_stages
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.lora import attach_lora, merge, start_like
 from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.models.pretext.base import Seed
+from MedSeqFTLib.models.pretext.masked import MaskedReconstruction
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -78,7 +82,7 @@ def answers(workspace: Workspace, version: ModelVersion, task: str, image: Tenso
 def test_names_and_strategies_agree() -> None:
     assert list(STRATEGIES) == list(REGISTRY)
     for strategy in REGISTRY.values():
-        assert strategy.title and strategy.description.endswith(".") and strategy.keeps
+        assert strategy.description.endswith(".") and strategy.keeps
 
 
 def test_fine_tuning_of_m0_is_the_same_in_parallel_and_in_sequence(tmp_path: Path, workspace: Workspace) -> None:
@@ -418,6 +422,32 @@ def test_what_never_fits_fails_clearly_and_other_errors_pass(tmp_path: Path, wor
         learn_in_memory(Hungry(lambda context: False, RuntimeError("something else")), start, tmp_path)
 
 
+@pytest.mark.parametrize("limit", [1, 0])
+def test_scoring_that_does_not_fit_goes_on_crop_by_crop(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """The real scoring, on a machine that has room for `limit` crops."""
+    settings = {"selection": "mds", "selection_passes": 11}
+    usual = with_chosen_buffer(context(workspace, tmp_path / "a", FIRST, workspace.version("M0"), **settings))[1]
+    forward = MaskedReconstruction.forward
+
+    def short_of_memory(self: MaskedReconstruction, backbone: Backbone, crops: Tensor, seeds: Sequence[Seed]) -> Tensor:
+        if len(crops) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, backbone, crops, seeds)
+
+    monkeypatch.setattr(MaskedReconstruction, "forward", short_of_memory)
+    start = context(workspace, tmp_path / "b", FIRST, workspace.version("M0"), **settings)
+    if not limit:
+        with pytest.raises(JobError, match=r"Out of memory, with one crop at a time too\. Close other programs"):
+            with_chosen_buffer(start)
+        return
+    scored = with_chosen_buffer(start)[1]
+    assert "begins again with one crop at a time" in start.reporter.warnings[0]  # type: ignore[attr-defined]
+    assert [s.case for s in scored.scores if s.kept] == [s.case for s in usual.scores if s.kept]
+    assert [s.loss for s in scored.scores] == pytest.approx([s.loss for s in usual.scores], rel=1e-5)
+
+
 def test_baseline_settings_have_defaults_for_plain_adaptations() -> None:
     plain = AdaptSettings.model_validate({k: v for k, v in TINY.items() if k in AdaptSettings.model_fields})
     assert StrategySettings.of(plain).lwf_temperature == StrategySettings().lwf_temperature
@@ -438,6 +468,30 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
             cut = (merged[f"{name}.weight"] - before[f"{name}.weight"]).transpose(0, axis).flatten(1)
             lost = torch.linalg.svdvals(full)[2:].square().sum().sqrt()  # Eckart and Young: no rank 2 comes nearer
             assert float((full - cut).norm()) == pytest.approx(float(lost), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 3),
+        ({"earlier_each_step": "one task"}, 2),
+        ({"distil_earlier_tasks": False}, 1),
+        ({"stage_b_data": "task"}, 1),
+        ({"buffers": "this task"}, 1),
+    ],
+)
+def test_the_forecast_of_stage_b_counts_the_tasks_that_it_imitates(changes: dict[str, object], steps: int) -> None:
+    settings = AdaptSettings.model_validate({"stage_b_steps": 10, **changes})
+    assert dict(expected_stages(settings, 0))["stage B"] * steps == dict(expected_stages(settings, 2))["stage B"]
+
+
+@pytest.mark.parametrize("off", [{"feature_weight": 0}, {"stage_a_teacher": "none"}, {"selection": "none"}])
+def test_the_forecast_of_stage_a_counts_its_looks_at_buffers(off: dict[str, object]) -> None:
+    def stage_a(**changes: object) -> float:
+        return dict(expected_stages(AdaptSettings.model_validate({"stage_a_steps": 10, **changes}), 0))["stage A"]
+
+    assert stage_a(**off) == 10
+    assert stage_a(feature_interval=1) - 10 == pytest.approx(4 * (stage_a(feature_interval=4) - 10))
 
 
 def test_with_enough_rank_the_hand_over_begins_as_stage_a_ended(tmp_path: Path, workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ description computes only what changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -157,6 +157,18 @@ def _learner(kind: str, first: bool) -> str:
 def in_order(runs: Sequence[Run], more: Sequence[Cell] = ()) -> list[Cell]:
     """Every cell once, parents before children."""
     return list({cell.key: cell for cell in [*(cell for run in runs for cell in run.cells), *more]}.values())
+
+
+def urgent_first(cells: Sequence[Cell], cost: Callable[[Cell], float]) -> list[Cell]:
+    """The same cells (parents before children), those first that the longest work waits for.
+
+    So processes that share the work have long chains behind them when little is left, and end at about the same time.
+    """
+    work = {cell.key: cost(cell) for cell in cells}
+    for cell in reversed(cells):
+        if cell.parent is not None and cell.parent.key in work:
+            work[cell.parent.key] = max(work[cell.parent.key], cost(cell.parent) + work[cell.key])
+    return sorted(cells, key=lambda cell: -work[cell.key])
 
 
 def _lineage(cell: Cell) -> Iterator[Cell]:

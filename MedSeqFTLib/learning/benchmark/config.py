@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.learning.settings import Share, Steps, StrategySettings
+from MedSeqFTLib.learning.settings import Settings, Share, Steps, StrategySettings
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.models.catalogue import RESOURCES
 from MedSeqFTLib.workspace.files import explain
@@ -25,6 +25,7 @@ else:
 
 BASELINE = "parallel"
 STARTER = "starter"
+_OF_ALL = ("device", "threads", "precision")  # settled once, for all that is computed
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -47,6 +48,14 @@ def _refuse_unknown(table: dict[str, Any], known: Sequence[str]) -> None:
             near = difflib.get_close_matches(key, known, 1)
             guess = f"; did you mean '{near[0]}'?" if near else ""
             raise ValueError(f"unknown key '{key}'{guess} Allowed are: {', '.join(known)}")
+
+
+def _refuse_unusable(settings: dict[str, Any]) -> None:
+    """Of a task or a strategy."""
+    _refuse_unknown(settings, list(StrategySettings.model_fields))
+    for name in _OF_ALL:
+        if name in settings:
+            raise ValueError(f"'{name}' holds for the whole benchmark: set it under [settings]")
 
 
 class Drawn(_Table):
@@ -75,7 +84,7 @@ class BenchmarkTask(_Table):
     def _one_origin(self) -> BenchmarkTask:
         if (self.folder is None) == (self.drawn is None):
             raise ValueError(f"task '{self.name}' needs either a folder or drawn scans")
-        _refuse_unknown(self.settings, list(StrategySettings.model_fields))
+        _refuse_unusable(self.settings)
         return self
 
 
@@ -94,13 +103,18 @@ class BenchmarkStrategy(_Table):
     def _known(self) -> BenchmarkStrategy:
         if self.kind not in STRATEGIES:
             raise ValueError(f"kind '{self.kind}' is unknown; allowed are: {', '.join(STRATEGIES)}")
-        _refuse_unknown(self.settings, list(StrategySettings.model_fields))
+        _refuse_unusable(self.settings)
         return self
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return self.label or self.kind
+        return self.label or STRATEGIES[self.kind].title
+
+    @property
+    def is_curve(self) -> bool:
+        """The baseline with another number of steps only shows whether it has converged."""
+        return self.kind == BASELINE and self.budget != 1
 
 
 class BenchmarkConfig(_Table):
@@ -122,7 +136,7 @@ class BenchmarkConfig(_Table):
     def _fits_together(self) -> BenchmarkConfig:
         _refuse_unknown(self.settings, list(StrategySettings.model_fields))
         _refuse_twice("task", [task.name.casefold() for task in self.tasks])
-        _refuse_twice("strategy label", [strategy.name for strategy in self.strategies])
+        _refuse_twice("strategy", [strategy.name for strategy in self.strategies])
         sequence = {task.name for task in self.tasks if not task.unseen}
         if not sequence:
             raise ValueError("every task is unseen; at least one must be learned")
@@ -140,6 +154,14 @@ class BenchmarkConfig(_Table):
     def sequences(self) -> tuple[tuple[str, ...], ...]:
         """The task orders."""
         return self.orders or (tuple(task.name for task in self.tasks if not task.unseen),)
+
+    def computing(self, **given: str | int | None) -> Settings:
+        """Device, threads and precision of everything; what is `given` and not None comes first. Raises InputError."""
+        own = {name: self.settings[name] for name in _OF_ALL if name in self.settings}
+        try:
+            return Settings.model_validate({**own, **{name: v for name, v in given.items() if v is not None}})
+        except ValidationError as error:
+            raise InputError(f"The benchmark cannot be computed so: {explain(error)}.") from error
 
     def task(self, name: str) -> BenchmarkTask:
         """The task of this name, which exists."""
@@ -187,7 +209,7 @@ def settings_for(config: BenchmarkConfig, strategy: BenchmarkStrategy, task: Ben
         {
             "stage_a_steps": steps,
             "stage_b_steps": max(1, round(config.stage_b_share * steps)),
-            **STRATEGIES[strategy.kind],
+            **STRATEGIES[strategy.kind].settings,
             **config.settings,
             **task.settings,
             **strategy.settings,

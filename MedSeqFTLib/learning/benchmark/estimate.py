@@ -49,7 +49,11 @@ class Estimate:
 def units(cell: Cell, config: BenchmarkConfig) -> float:
     """The time that a cell takes, in steps of plain fine-tuning."""
     measured = sum(config.task(task).held_out for task in cell.learned)
-    return cell.steps * REGISTRY[cell.strategy].relative_time + _STEPS_PER_CASE * measured
+    strategy, earlier = REGISTRY[cell.strategy], len(cell.parent.learned) if cell.parent else 0
+    learning = sum(
+        strategy.expected_steps(settings, earlier) for settings in (cell.settings, *dict(cell.beside).values())
+    )
+    return learning + _STEPS_PER_CASE * measured
 
 
 def estimate(config: BenchmarkConfig, data: Path, compute: Compute, cell: Cell) -> Estimate:

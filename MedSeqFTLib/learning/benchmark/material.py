@@ -15,7 +15,7 @@ from MedSeqFTLib.learning.benchmark.config import STARTER, BenchmarkConfig, Benc
 from MedSeqFTLib.learning.data import make_plan
 from MedSeqFTLib.learning.importing import STARTER as STARTER_MODEL
 from MedSeqFTLib.learning.importing import import_foundation, import_starter
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.files import new_folder_atomically, sha256_of
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
@@ -51,16 +51,16 @@ def find_data(config: BenchmarkConfig, data: Path, folder: Path) -> tuple[dict[s
     return found, missing
 
 
-def draw(config: BenchmarkConfig, folder: Path, reporter: Reporter) -> None:
+def draw(config: BenchmarkConfig, folder: Path, teller: Teller) -> None:
     """Make the semi-synthetic scans that the benchmark asks for. Raises StorageError."""
     for task in config.tasks:
         place = _place(task, folder, folder)
         if task.drawn is not None and not place.exists():
-            reporter.stage(f"draw {task.name}", task.drawn.cases)
+            teller.stage(f"draw {task.name}", task.drawn.cases)
             place.parent.mkdir(parents=True, exist_ok=True)
             with new_folder_atomically(place) as temporary:
                 make_cohort(
-                    temporary, task.drawn.kind, task.drawn.cases, task.drawn.seed, lambda done, _: reporter.step(done)
+                    temporary, task.drawn.kind, task.drawn.cases, task.drawn.seed, lambda done, _: teller.step(done)
                 )
 
 
@@ -76,7 +76,7 @@ class Material:
 
     @classmethod
     def of(
-        cls, config: BenchmarkConfig, data: Path, found: Mapping[str, DataSet], folder: Path, reporter: Reporter
+        cls, config: BenchmarkConfig, data: Path, found: Mapping[str, DataSet], folder: Path, teller: Teller
     ) -> Material:
         """Import what is not there yet.
 
@@ -87,7 +87,7 @@ class Material:
         path = folder / WORKSPACE
         workspace = Workspace.open(path) if (path / "workspace.json").exists() else Workspace.create(path)
         for task in config.tasks:
-            _import(workspace, task, found[task.name], reporter)
+            _import(workspace, task, found[task.name], teller)
         return cls(config, workspace, foundation_model(config, data, workspace))
 
     @property
@@ -130,7 +130,7 @@ class Material:
         return sorted(self.workspace.cases(task, role), key=lambda case: case.id)
 
 
-def _import(workspace: Workspace, task: BenchmarkTask, data_set: DataSet, reporter: Reporter) -> None:
+def _import(workspace: Workspace, task: BenchmarkTask, data_set: DataSet, teller: Teller) -> None:
     chosen = split(data_set.pairs, None, task.held_out, task.split_seed)
     stored = {t.name for t in workspace.tasks()}
     known = {case.id: case.role for case in workspace.cases(task.name)} if task.name in stored else {}
@@ -140,9 +140,9 @@ def _import(workspace: Workspace, task: BenchmarkTask, data_set: DataSet, report
             "results of both would mix. Take a new folder."
         )
     new = [(pair, role) for pair, role in chosen if pair.case_id not in known]
-    reporter.stage(f"import {task.name}", len(new))
+    teller.stage(f"import {task.name}", len(new))
     for done, _ in enumerate(import_cases(workspace, data_set.task, new), 1):
-        reporter.step(done)
+        teller.step(done)
 
 
 def has_foundation(config: BenchmarkConfig, data: Path) -> bool:

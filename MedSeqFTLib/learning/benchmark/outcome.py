@@ -29,16 +29,6 @@ from MedSeqFTLib.workspace.schema import TaskScores
 _READ: Mapping[str, SingleModel] = {"chain": "measured", "own parts": "same as per task", "none": "none"}
 
 
-def label_of(strategy: BenchmarkStrategy) -> str:
-    """What it is called in tables."""
-    return strategy.label or REGISTRY[strategy.kind].title
-
-
-def is_curve(strategy: BenchmarkStrategy) -> bool:
-    """The baseline with another number of steps only shows whether it has converged."""
-    return strategy.kind == BASELINE and strategy.budget != 1
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What is finished of a benchmark."""
@@ -50,22 +40,22 @@ class Outcome:
     def comparison(self, facts: Sequence[tuple[str, str]], cautions: Sequence[str]) -> Comparison:
         """Everything that is finished; what is missing is counted. Raises WorkspaceError if a record is damaged."""
         runs = self.planner.runs()
-        compared = [run for run in runs if not is_curve(run.strategy)]
+        compared = [run for run in runs if not run.strategy.is_curve]
         records = {cell.key: record_of(self.folder, cell) for cell in in_order(runs, self.planner.baselines(runs))}
         found = {key: record for key, record in records.items() if record is not None}
         return Comparison(
             title=self.config.title,
             orders=self.config.sequences,
-            strategies=tuple(_note(s) for s in self.config.strategies if not is_curve(s)),
+            strategies=tuple(_note(s) for s in self.config.strategies if not s.is_curve),
             measured=tuple(m for run in compared for m in _measured(run, found, self.config)),
             transfers=tuple(t for run in compared for t in _transfers(run, found)) + self._baselines(compared, found),
             costs=tuple(cost for run in compared for cost in _costs(run, found, self.config)),
             curves=_curves(runs, found),
             tolerance=TOLERANCE,
-            facts=tuple(facts),
+            facts=(*facts, ("Computed on", "; ".join(sorted({record.computed_on for record in found.values()})))),
             cautions=tuple(cautions),
             unfinished=len(records) - len(found),
-            baseline=next((label_of(s) for s in self.config.strategies if s.kind == BASELINE), ""),
+            baseline=next((s.name for s in self.config.strategies if s.kind == BASELINE and not s.is_curve), ""),
         )
 
     def _baselines(self, runs: Sequence[Run], found: Mapping[str, CellRecord]) -> tuple[Transfer, ...]:
@@ -82,7 +72,7 @@ def _note(strategy: BenchmarkStrategy) -> StrategyNote:
     how = REGISTRY[strategy.kind]
     changed = ", ".join(f"{name} = {_shown(value)}" for name, value in strategy.settings.items())
     description = f"{how.description} Here with {changed}." if changed else how.description
-    return StrategyNote(label_of(strategy), description, how.keeps, _READ[how.single_model])
+    return StrategyNote(strategy.name, description, how.keeps, _READ[how.single_model])
 
 
 def _shown(value: Any) -> str:
@@ -105,13 +95,13 @@ def _measured(run: Run, found: Mapping[str, CellRecord], config: BenchmarkConfig
 
 
 def _one(run: Run, stage: int, scores: TaskScores) -> Measured:
-    return Measured(label_of(run.strategy), run.seed, run.order, stage, scores.task, scores.reading, scores.cases)
+    return Measured(run.strategy.name, run.seed, run.order, stage, scores.task, scores.reading, scores.cases)
 
 
 def _transfers(run: Run, found: Mapping[str, CellRecord]) -> Iterator[Transfer]:
     for task, cell in run.transfers.items():
         if cell.key in found:
-            yield Transfer(label_of(run.strategy), run.seed, run.order, task, found[cell.key].per_task[0].cases)
+            yield Transfer(run.strategy.name, run.seed, run.order, task, found[cell.key].per_task[0].cases)
 
 
 def _costs(run: Run, found: Mapping[str, CellRecord], config: BenchmarkConfig) -> Iterator[Cost]:
@@ -122,7 +112,7 @@ def _costs(run: Run, found: Mapping[str, CellRecord], config: BenchmarkConfig) -
             tasks = (cell.task, *(task for task, _ in cell.beside))
             for number, task in enumerate(tasks):
                 seconds = record.seconds / len(tasks)
-                yield Cost(label_of(run.strategy), run.seed, run.order, stage - number, task, seconds, record.peak_mib)
+                yield Cost(run.strategy.name, run.seed, run.order, stage - number, task, seconds, record.peak_mib)
 
 
 def _curves(runs: Sequence[Run], found: Mapping[str, CellRecord]) -> dict[str, tuple[CurvePoint, ...]]:

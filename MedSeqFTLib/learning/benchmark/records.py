@@ -38,7 +38,12 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
     return folder / CELLS / cell.key
 
 
+def is_finished(folder: Path, cell: Cell) -> bool:
+    """Whether a cell has a record; that is written whole or not at all."""
+    return (cell_folder(folder, cell) / RECORD).exists()
+
+
 def record_of(folder: Path, cell: Cell) -> CellRecord | None:
     """The record of a finished cell. Raises WorkspaceError if it is damaged."""
     path = cell_folder(folder, cell) / RECORD
-    return read_json(path, CellRecord, key=cell.key) if path.exists() else None
+    return read_json(path, CellRecord, key=cell.key) if is_finished(folder, cell) else None

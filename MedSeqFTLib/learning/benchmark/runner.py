@@ -15,21 +15,23 @@ from typing import SupportsFloat
 import torch
 from filelock import FileLock, Timeout
 
-from MedSeqFTLib.learning.benchmark.cells import Cell
+from MedSeqFTLib.learning.benchmark.cells import Cell, urgent_first
 from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import units
 from MedSeqFTLib.learning.benchmark.material import Material
-from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, record_of
+from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, is_finished, record_of
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import Reading, measure
 from MedSeqFTLib.learning.memory import learn_in_memory
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Reporter, Teller
 from MedSeqFTLib.learning.publishing import published_by
+from MedSeqFTLib.learning.runtime import described
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import StrategySettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.learning.strategies.base import Strategy
+from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
@@ -44,11 +46,12 @@ _TIMES = "times.txt"
 
 
 class Runner:
-    """Computes cells in `folder`."""
+    """Computes cells in `folder`. `processes`: how many share the machine, which the times depend on."""
 
-    def __init__(self, material: Material, compute: Compute, folder: Path, reporter: Reporter) -> None:
+    def __init__(self, material: Material, compute: Compute, folder: Path, teller: Teller, processes: int = 1) -> None:
         self._material, self._compute = material, compute
-        self._folder, self._reporter = folder, reporter
+        self._folder, self._teller = folder, teller
+        self._computed_on = described(compute) + (f", {processes} processes" if processes > 1 else "")
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Compute what is not finished. Parents stand before their children.
@@ -57,17 +60,20 @@ class Runner:
             JobError: a loss became unusable, or memory is too small.
             StorageError: the disk is full; run again to go on.
         """
-        forecast = _Forecast(self._material.config, self._reporter)
-        while missing := [cell for cell in cells if record_of(self._folder, cell) is None]:
-            taken = next((cell for cell in missing if self._ready(cell) and self._compute_alone(cell)), None)
-            if taken is not None:
-                forecast.finished(taken, [cell for cell in missing if cell is not taken])
-            else:
-                self._reporter.check_cancel()
+        cells = urgent_first(cells, lambda cell: units(cell, self._material.config))
+        forecast = _Forecast(self._material.config, self._teller, self._missing(cells))
+        while missing := self._missing(cells):
+            forecast.look(missing)
+            if not any(self._ready(cell) and self._compute_alone(cell) for cell in missing):
+                self._teller.check_cancel()
                 time.sleep(_PAUSE)  # other processes compute them
+        forecast.look([])
+
+    def _missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not is_finished(self._folder, cell)]
 
     def _ready(self, cell: Cell) -> bool:
-        return cell.parent is None or record_of(self._folder, cell.parent) is not None
+        return cell.parent is None or is_finished(self._folder, cell.parent)
 
     def _compute_alone(self, cell: Cell) -> bool:
         """Compute a cell, unless another process has taken it."""
@@ -75,7 +81,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / "lock", timeout=0):
-                if record_of(self._folder, cell) is None:
+                if not is_finished(self._folder, cell):
                     self._compute_cell(cell, folder)
         except Timeout:
             return False
@@ -83,13 +89,13 @@ class Runner:
 
     def _compute_cell(self, cell: Cell, folder: Path) -> None:
         strategy = REGISTRY[cell.strategy]
-        reporter = CellReporter(folder, self._reporter, cell.key)
+        reporter = CellReporter(folder, self._teller, cell.key)
         version = published_by(self._material.workspace, cell.key, "adapted")
         if version is None:
             version = self._learn(strategy, cell, reporter)
         record = self._measured(strategy, cell, version, reporter)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # before the record: nobody comes back after it
         write_json(folder / RECORD, record)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _learn(self, strategy: Strategy, cell: Cell, reporter: Reporter) -> ModelVersion:
         context = self.context(cell, reporter)
@@ -100,7 +106,12 @@ class Runner:
                 context, selection = with_chosen_buffer(context)
             learned = learn_in_memory(strategy, context, folder)
             return publish_stage(
-                context, learned, folder, job=cell.key, selection=selection, note=f"benchmark, {strategy.title}"
+                context,
+                learned,
+                folder,
+                job=cell.key,
+                selection=selection,
+                note=f"benchmark, {STRATEGIES[cell.strategy].title}",
             )
 
     def context(self, cell: Cell, reporter: Reporter) -> Context:
@@ -154,7 +165,7 @@ class Runner:
             seconds=times.seconds,
             whole=times.starts == 1,
             peak_mib=times.peak_mib,
-            computed_on=str(self._compute),
+            computed_on=self._computed_on,
             per_task=tuple(_read_as(scores, "per-task") for scores in own),
             single_model=tuple(_read_as(scores, "single-model") for scores in single),
         )
@@ -178,17 +189,26 @@ class Runner:
 
 
 class _Forecast:
-    """Tells how far the benchmark is, and how long the rest will take at the speed so far."""
+    """Tells how far the benchmark is, and how long the rest will take at the speed so far of all processes."""
 
-    def __init__(self, config: BenchmarkConfig, reporter: Reporter) -> None:
-        self._config, self._reporter = config, reporter
+    def __init__(self, config: BenchmarkConfig, teller: Teller, missing: Sequence[Cell]) -> None:
+        self._config, self._teller, self._missing = config, teller, missing
         self._began, self._units = time.monotonic(), 0.0
 
-    def finished(self, cell: Cell, missing: Sequence[Cell]) -> None:
-        """One more cell is done; these are left."""
-        self._units += units(cell, self._config)
-        left = sum(units(other, self._config) for other in missing) / self._units * (time.monotonic() - self._began)
-        self._reporter.message(f"{cell.key} done; {len(missing)} cells left, about {left / 60:.0f} min.")
+    def look(self, missing: Sequence[Cell]) -> None:
+        """These cells are left; tell of those that were finished since the last look, whoever computed them."""
+        keys = {cell.key for cell in missing}
+        finished = [cell for cell in self._missing if cell.key not in keys]
+        self._missing = missing
+        if not finished:
+            return
+        self._units += self._sum(finished)
+        minutes = self._sum(missing) / self._units * (time.monotonic() - self._began) / 60
+        names = ", ".join(cell.key for cell in finished)
+        self._teller.message(f"{names} done; {len(missing)} cells left, about {minutes:.0f} min.")
+
+    def _sum(self, cells: Sequence[Cell]) -> float:
+        return sum(units(cell, self._config) for cell in cells)
 
 
 def _one_model(version: ModelVersion) -> bool:
@@ -212,7 +232,7 @@ class CellReporter:
     """Checkpoints go into the cell's folder; what is told goes on to whoever listens, with the cell's name."""
 
     folder: Path
-    outer: Reporter
+    outer: Teller
     name: str
 
     def plan(self, stages: Sequence[tuple[str, float]]) -> None: ...

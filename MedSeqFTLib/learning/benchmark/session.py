@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from MedSeqFTLib.errors import InputError
@@ -17,7 +16,7 @@ from MedSeqFTLib.learning.benchmark.estimate import Estimate, estimate
 from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data, has_foundation
 from MedSeqFTLib.learning.benchmark.outcome import Outcome
 from MedSeqFTLib.learning.benchmark.runner import Runner
-from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.publishing import software
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.files import write_bytes_atomically
@@ -62,7 +61,7 @@ class Session:
         """Measured on this machine. Raises InputError if the foundation model cannot be used."""
         return estimate(self.config, self.data, compute, self.plan()[1][0])
 
-    def material(self, reporter: Reporter) -> Material:
+    def material(self, teller: Teller) -> Material:
         """Cases and foundation model, imported where they are not yet.
 
         Raises:
@@ -72,28 +71,27 @@ class Session:
         self.refuse_missing()
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "material.lock"):  # another process may begin at the same time
-            draw(self.config, self.folder, reporter)
+            draw(self.config, self.folder, teller)
             found, _ = find_data(self.config, self.data, self.folder)
-            material = Material.of(self.config, self.data, found, self.folder, reporter)
+            material = Material.of(self.config, self.data, found, self.folder, teller)
             write_bytes_atomically(self.folder / "config.toml", self.source.read_bytes())
         return material
 
-    def run(self, material: Material, compute: Compute, reporter: Reporter) -> None:
-        """Compute every cell that is not finished."""
+    def run(self, material: Material, compute: Compute, teller: Teller, processes: int = 1) -> None:
+        """Compute every cell that is not finished, as one of `processes`. Raises as Runner.run."""
         _, cells = self.plan(material.name)
-        Runner(material, compute, self.folder, reporter).run(cells)
+        Runner(material, compute, self.folder, teller, processes).run(cells)
 
-    def write(self, material: Material, compute: Compute) -> Path:
+    def write(self, material: Material) -> Path:
         """Write tables, pictures and the page of what is finished, and return the page. Raises StorageError."""
         outcome = Outcome(self.config, Planner(self.config, material.name), self.folder)
         cautions = [_ON_TUNING_CASES] if self.config.measure == "tuning" else []
-        comparison = outcome.comparison(self._facts(compute), cautions)
+        comparison = outcome.comparison(self._facts(), cautions)
         return write_comparison(comparison, self.folder)
 
-    def _facts(self, compute: Compute) -> list[tuple[str, str]]:
+    def _facts(self) -> list[tuple[str, str]]:
         return [
             ("Description", self.source.name),
-            ("Computed on", f"{compute}, {torch.get_num_threads()} threads"),
             ("Date", now().date().isoformat()),
             *software().items(),
         ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from MedSeqFTLib.learning.foundation import conditions_of, reader_for
+from MedSeqFTLib.learning.memory import once_more_with_less
 from MedSeqFTLib.learning.selection.buffer import select_buffer
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.workspace.files import read_json, write_json
@@ -23,10 +26,11 @@ def with_chosen_buffer(context: Context) -> tuple[Context, Selection]:
 
 
 def choose_buffer(context: Context) -> Selection:
-    """The buffer of the context's task, as its settings say.
+    """The buffer of the context's task, as its settings say; when memory runs out, once more with one crop at a time.
 
     Raises:
         InputError: the foundation model has no pretext head and no other selection was asked for.
+        JobError: memory does not suffice for one crop either.
         StorageError: the disk is full.
     """
     path = context.reporter.folder / "selection.json"
@@ -36,7 +40,13 @@ def choose_buffer(context: Context) -> Selection:
         if stored.identity == identity:
             return stored.selection
     cases = {case.id: prepared for case, prepared in zip(context.train, context.prepared, strict=True)}
-    reader, conditions = reader_for(context), conditions_of(context)
-    selection = select_buffer(cases, reader, context.settings, context.seed, context.reporter, identity, conditions)
+
+    def chosen(one_by_one: bool = False) -> Selection:
+        reader, conditions = reader_for(context), conditions_of(context)
+        if reader is not None:
+            reader = replace(reader, one_by_one=one_by_one)
+        return select_buffer(cases, reader, context.settings, context.seed, context.reporter, identity, conditions)
+
+    selection = once_more_with_less(chosen, lambda: (lambda: chosen(one_by_one=True), "one crop at a time"), context)
     write_json(path, SelectionFile(identity=identity, selection=selection))
     return selection

@@ -33,6 +33,7 @@ class FeatureReader:
     seed: int
     patch: Index3
     compute: Compute
+    one_by_one: bool = False  # needs less memory
 
     def __post_init__(self) -> None:
         frozen(self.backbone, self.compute.device)
@@ -42,7 +43,7 @@ class FeatureReader:
 
         The crops lie at the same relative positions in every case.
         """
-        size = passes_at_once(self.patch)
+        size = 1 if self.one_by_one else passes_at_once(self.patch)
         batches = [self._batch(case, range(first, min(first + size, CROPS))) for first in range(0, CROPS, size)]
         return np.concatenate(batches).mean(axis=0)
 

@@ -30,7 +30,10 @@ _LARGE = 96**3  # voxels; larger crops are computed one by one, to save memory
 
 @dataclass(frozen=True)
 class PretextScorer:
-    """M_0 with its pretext head, and everything else that a loss depends on. `patch`: voxels, z, y, x."""
+    """M_0 with its pretext head, and everything else that a loss depends on. `patch`: voxels, z, y, x.
+
+    `one_by_one` needs less memory, and changes no more than the last bits of a loss.
+    """
 
     backbone: Backbone
     pretext: Pretext
@@ -38,6 +41,7 @@ class PretextScorer:
     seed: int
     patch: Index3
     compute: Compute
+    one_by_one: bool = False
 
     def __post_init__(self) -> None:
         for module in (self.backbone, self.pretext):
@@ -45,7 +49,7 @@ class PretextScorer:
 
     @property
     def at_once(self) -> int:
-        """Passes that are computed together."""
+        """Passes that belong together, and with `one_by_one` still do: a race's rounds depend on it."""
         return passes_at_once(self.patch)
 
     def losses(self, case: PreparedCase, passes: range) -> list[float]:
@@ -60,6 +64,10 @@ class PretextScorer:
 
     def _batch(self, case: PreparedCase, first: int) -> list[float]:
         passes = range(first, first + self.at_once)
+        parts = [range(i, i + 1) for i in passes] if self.one_by_one else [passes]
+        return [loss for part in parts for loss in self._together(case, part)]
+
+    def _together(self, case: PreparedCase, passes: range) -> list[float]:
         crops = random_crops(case, self.patch, self.seed, passes).to(self.compute.device)
         with torch.inference_mode(), self.compute.autocast():
             loss = self.pretext(self.backbone, crops, [(self.seed, i) for i in passes])

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 
 #: What every training on a task's patches depends on.
@@ -39,7 +40,6 @@ class Learned:
 class Strategy(ABC):
     """How a model learns one task after another. All get the same cases, patches, augmentation, seeds and steps."""
 
-    title: ClassVar[str]
     description: ClassVar[str]
     keeps: ClassVar[str]  # what of earlier tasks has to be kept, apart from the model handed on
     begins_with: ClassVar[Literal["foundation model", "previous model"]] = "previous model"
@@ -51,8 +51,12 @@ class Strategy(ABC):
 
     #: The settings that its result depends on; others can be changed without computing it again.
     depends_on: ClassVar[frozenset[str]] = PLAIN_SETTINGS
-    #: Time of a stage over that of full fine-tuning with as many steps; only forecasts use it.
+    #: Time of a stage over that of full fine-tuning with as many steps; see `expected_steps`.
     relative_time: ClassVar[float] = 1.0
+
+    def expected_steps(self, settings: AdaptSettings, earlier: int) -> float:
+        """The time of a stage after so many `earlier` tasks, in steps of full fine-tuning; only forecasts use it."""
+        return self.relative_time * settings.stage_a_steps
 
     @abstractmethod
     def learn(self, context: Context, folder: Path) -> Learned:

@@ -22,7 +22,6 @@ IMPORTANCE = "importance.safetensors"
 
 
 class ElasticWeightConsolidation(FineTuning):
-    title = "EWC"
     description = "Fine-tuning with a penalty on moving weights that were important for earlier tasks (online EWC)."
     keeps = "one importance per weight"
     depends_on = PLAIN_SETTINGS | {"ewc_weight", "ewc_patches"}

@@ -26,7 +26,6 @@ STAGE = "head"
 
 
 class LinearProbe(Strategy):
-    title = "Linear probe"
     description = "The foundation model stays as it is; each task trains a head (a pointwise convolution) alone."
     keeps = "nothing; one head a task"
     relative_time = 0.4

@@ -23,7 +23,6 @@ STAGE = "LoRA"
 
 
 class LoraOnly(Strategy):
-    title = "LoRA only"
     description = "The foundation model stays as it is; each task trains low-rank adapters and a head of its own."
     keeps = "nothing; one adapter a task"
     relative_time = 1.05

@@ -21,7 +21,6 @@ from MedSeqFTLib.models.weights import frozen
 
 
 class LearningWithoutForgetting(FineTuning):
-    title = "LwF"
     description = "Fine-tuning; on the new task's images the earlier heads are held to the previous model's answers."
     keeps = "nothing"
     relative_time = 1.5

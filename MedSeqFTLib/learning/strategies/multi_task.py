@@ -25,7 +25,6 @@ STAGE = "fine-tuning on all tasks"
 
 
 class MultiTask(Strategy):
-    title = "Multi-task"
     description = "Full fine-tuning of the foundation model on all tasks together; as many steps in all as the others."
     keeps = "all data of all tasks"
     begins_with = "foundation model"

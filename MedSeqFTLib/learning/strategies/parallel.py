@@ -6,7 +6,6 @@ from MedSeqFTLib.learning.strategies.fine_tuning import FineTuning
 
 
 class Parallel(FineTuning):
-    title = "Parallel"
     description = "Full fine-tuning of the foundation model, for each task anew."
     keeps = "nothing; one model a task"
     begins_with = "foundation model"

@@ -15,7 +15,6 @@ from MedSeqFTLib.models.head import Head
 
 
 class Replay(FineTuning):
-    title = "Replay"
     description = "Fine-tuning on the new task and, half as many patches a step, on kept cases of one earlier task."
     keeps = "images and labels of K cases a task"
     relative_time = 1.5

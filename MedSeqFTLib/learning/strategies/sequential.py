@@ -6,6 +6,5 @@ from MedSeqFTLib.learning.strategies.fine_tuning import FineTuning
 
 
 class Sequential(FineTuning):
-    title = "Sequential"
     description = "Full fine-tuning of the previous task's model, with nothing against forgetting."
     keeps = "nothing"

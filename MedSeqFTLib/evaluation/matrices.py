@@ -15,8 +15,8 @@ Scores = tuple[CaseScore, ...]
 Run = tuple[int, int]  # order, seed
 
 
-class Cells:
-    """The cells of a comparison. Everything that is asked for and was not measured is None."""
+class Matrices:
+    """The matrices a[t][i] of a comparison. Everything that is asked for and was not measured is None."""
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison

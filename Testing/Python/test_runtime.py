@@ -1,0 +1,65 @@
+"""Device, precision and threads: settled once, and kept where work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+import torch
+from learning_samples import Notes
+
+from MedSeqFTLib.errors import WorkspaceError
+from MedSeqFTLib.learning.runtime import MeasuredPrecision, described, settle_compute
+from MedSeqFTLib.learning.settings import Settings
+from MedSeqFTLib.workspace.files import read_json, write_json
+
+AUTO = Settings(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    yield
+    torch.set_num_threads(threads[0])
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads[1])
+
+
+def test_what_was_found_faster_is_not_measured_again(tmp_path: Path) -> None:
+    notes, kept = Notes(tmp_path), tmp_path / "precision-cpu.json"
+    measured = settle_compute(AUTO, tmp_path, notes).precision
+    assert read_json(kept, MeasuredPrecision).precision == measured
+    other = "float32" if measured == "bfloat16" else "bfloat16"
+    write_json(kept, MeasuredPrecision.model_validate({"precision": other}))
+    assert settle_compute(AUTO, tmp_path, notes).precision == other
+    assert notes.warnings == []
+
+
+def test_another_type_of_device_measures_for_itself_and_says_so(tmp_path: Path) -> None:
+    write_json(tmp_path / "precision-cuda.json", MeasuredPrecision(precision="bfloat16"))
+    notes = Notes(tmp_path)
+    compute = settle_compute(AUTO, tmp_path, notes)
+    assert read_json(tmp_path / "precision-cpu.json", MeasuredPrecision).precision == compute.precision
+    (warning,) = notes.warnings
+    assert warning.startswith(f"Begun on cuda in bfloat16, this goes on with {compute}")
+
+
+def test_a_precision_that_was_asked_for_is_taken_and_not_kept(tmp_path: Path) -> None:
+    write_json(tmp_path / "precision-cpu.json", MeasuredPrecision(precision="float32"))
+    asked = Settings(device="cpu", precision="bfloat16")
+    assert settle_compute(asked, tmp_path, Notes(tmp_path)).dtype is torch.bfloat16
+    assert read_json(tmp_path / "precision-cpu.json", MeasuredPrecision).precision == "float32"
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "precision-cpu.json").write_text('{"schema_version": 1, "precision": "float8"}', encoding="utf-8")
+    with pytest.raises(WorkspaceError, match=r"precision-cpu\.json is damaged: field precision"):
+        settle_compute(AUTO, tmp_path, Notes(tmp_path))
+
+
+def test_threads_are_torch_s_and_simple_itk_s(tmp_path: Path) -> None:
+    one = Settings(device="cpu", precision="float32", threads=1)
+    compute = settle_compute(one, tmp_path, Notes(tmp_path))
+    assert torch.get_num_threads() == sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == 1
+    assert described(compute) == "cpu, float32, 1 thread"
