@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError
 
@@ -50,9 +50,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def with_precision(device: torch.device, precision: str) -> Compute:
-    """A device with the precision asked for ("auto": the faster of float32 and bfloat16, found by trying)."""
+    """A device with the precision asked for ("auto": bfloat16 where trying shows it to be faster and right)."""
     if precision == "auto":
-        precision = "bfloat16" if bfloat16_is_faster(device) else "float32"
+        precision = "bfloat16" if bfloat16_is_faster(device) and bfloat16_is_right(device) else "float32"
     return Compute(device, getattr(torch, precision))
 
 
@@ -89,6 +89,24 @@ def bfloat16_is_faster(device: torch.device) -> bool:
         for dtype in (torch.float32, torch.bfloat16)
     }
     return fastest[torch.bfloat16] < 0.9 * fastest[torch.float32]
+
+
+def bfloat16_is_right(device: torch.device) -> bool:
+    """Whether a convolution over very few voxels, as in the deepest layers for small patches, has the right gradient.
+
+    With torch 2.13 on processors with AVX512-BF16 it is whatever lay in memory before.
+    """
+    conv = nn.Conv3d(16, 16, 3, padding=1).to(device)
+    image = torch.ones((2, 16, 2, 2, 2), device=device)
+    right = _weight_gradient(conv, image, torch.float32)
+    tries = [_weight_gradient(conv, image, torch.bfloat16) for _ in range(_ROUNDS)]
+    return all(torch.allclose(found, right, rtol=0, atol=0.1 * float(right.abs().max())) for found in tries)
+
+
+def _weight_gradient(conv: nn.Conv3d, image: Tensor, dtype: torch.dtype) -> Tensor:
+    with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
+        result = conv(image)
+    return torch.autograd.grad(result.float().square().mean(), conv.weight)[0]
 
 
 def _time_convolutions(device: torch.device, dtype: torch.dtype, side: int) -> float:

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
-from MedSeqFTLib.models import weights
-from MedSeqFTLib.models.compute import choose_compute, device_problem
+from MedSeqFTLib.models import compute, weights
+from MedSeqFTLib.models.compute import choose_compute, device_problem, with_precision
 from MedSeqFTLib.models.head import build_head
 from MedSeqFTLib.models.lora import WEIGHTS, attach_lora, merge, save_adapter
 from MedSeqFTLib.models.networks import build_backbone
@@ -179,6 +179,16 @@ def test_the_device_is_tried_before_it_is_used() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="Device 'cuda' cannot be used: this PyTorch .* finds no such device"):
             choose_compute("cuda")
+
+
+def test_a_precision_whose_gradients_are_wrong_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "bfloat16_is_faster", lambda device: True)
+    chosen = with_precision(torch.device("cpu"), "auto")
+    convolution, image = nn.Conv3d(32, 64, 3, padding=1), torch.ones(2, 32, 2, 2, 2)
+    with chosen.autocast():
+        result = convolution(image).float()
+    found, expected = (torch.autograd.grad(r.sum(), convolution.weight)[0] for r in (result, convolution(image)))
+    assert torch.allclose(found, expected, rtol=0.1)
 
 
 @pytest.mark.gpu
