@@ -26,15 +26,10 @@ def adapt(
 ) -> None:
     """Adapt the model to a task with its accepted cases, in the background."""
     from MedSeqFTLib.commands.outcome import wait_or_leave
-    from MedSeqFTLib.jobs import control
-    from MedSeqFTLib.learning.preflight import check_adaptable
-    from MedSeqFTLib.learning.settings import adapt_settings
+    from MedSeqFTLib.jobs.starting import start_adaptation
 
     opened = open_workspace(workspace)
-    settings = adapt_settings(preset, {"device": device, **_pairs(change or [])})
-    check_adaptable(opened, task, settings)
-    job = control.new_job(opened, "adapt", task, settings.model_dump(mode="json"), seed)
-    folder = control.start_job(opened, job)
+    folder = start_adaptation(opened, task, preset, {"device": device, **_pairs(change or [])}, seed=seed)
     wait_or_leave(opened, folder, wait, as_json)
 
 

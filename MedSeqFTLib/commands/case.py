@@ -13,7 +13,6 @@ from MedSeqFTLib.commands.console import (
     JsonOption,
     WorkspaceOption,
     open_workspace,
-    person,
     print_facts,
     print_json,
     print_table,
@@ -21,6 +20,7 @@ from MedSeqFTLib.commands.console import (
     warn,
 )
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.person import person
 
 if TYPE_CHECKING:
     from MedSeqFTLib.imaging.acceptance import Proposal

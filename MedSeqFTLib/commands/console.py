@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,14 +37,6 @@ def open_workspace(folder: Path) -> Workspace:
     from MedSeqFTLib.workspace.workspace import Workspace
 
     return Workspace.open(folder)
-
-
-def person(given: str) -> str:
-    """Who does this: as given, or else the login name, if there is one."""
-    try:
-        return given or getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in some containers
-        return "unknown"
 
 
 def print_json(document: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from MedSeqFTLib.errors import JobError
-from MedSeqFTLib.jobs import control, system
+from MedSeqFTLib.jobs import launching, system
 from MedSeqFTLib.workspace.files import storage_errors
 
 _GRACE = 10.0  # seconds to end after a friendly word
@@ -93,8 +93,8 @@ class Helpers:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**control.worker_environment(os.environ), "FORCE_COLOR": ""},  # a log, whatever the terminal can
-            cwd=control.library_root(),  # Python looks for modules here: not in a folder of data
+            env={**launching.worker_environment(os.environ), "FORCE_COLOR": ""},  # a log, whatever the terminal can
+            cwd=launching.library_root(),  # Python looks for modules here: not in a folder of data
         )
 
     def _end(self) -> None:

@@ -14,12 +14,12 @@ from MedSeqFTLib.commands.console import (
     JsonOption,
     WorkspaceOption,
     open_workspace,
-    person,
     print_json,
     progress_bar,
     say,
     warn,
 )
+from MedSeqFTLib.workspace.person import person
 
 if TYPE_CHECKING:
     from MedSeqFTLib.imaging.decathlon import DataSet, Imported, Pair

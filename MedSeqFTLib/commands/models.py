@@ -14,12 +14,12 @@ from MedSeqFTLib.commands.console import (
     ReasonOption,
     WorkspaceOption,
     open_workspace,
-    person,
     print_facts,
     print_json,
     print_table,
     say,
 )
+from MedSeqFTLib.workspace.person import person
 
 if TYPE_CHECKING:
     from MedSeqFTLib.workspace.schema import ModelVersion, Pointers

@@ -38,7 +38,8 @@ def segment(
     from MedSeqFTLib.quick_import import import_monai
 
     import_monai()
-    from MedSeqFTLib.learning.segmenting import segment_volume, version_for
+    from MedSeqFTLib.learning.preflight import version_for
+    from MedSeqFTLib.learning.segmenting import segment_volume
     from MedSeqFTLib.models.compute import choose_compute
     from MedSeqFTLib.workspace.segmentations import segmentation_path
 

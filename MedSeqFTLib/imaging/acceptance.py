@@ -112,7 +112,8 @@ def _agreement(
     """Mean Dice of the proposal with what was accepted, over the labels that the accepted segmentation speaks of."""
     if proposal is None or proposal.segmentation_path is None:
         return None
-    proposed = read_label_map(proposal.segmentation_path, task_labels, Geometry.of(accepted)).image
+    grid = Geometry.of(accepted)  # a proposal may be empty: the model found nothing, and a person drew it all
+    proposed = read_label_map(proposal.segmentation_path, task_labels, grid, may_be_empty=True).image
     values = [label.value for label in labels]
     return mean_dice(sitk.GetArrayViewFromImage(accepted), sitk.GetArrayViewFromImage(proposed), values)
 

@@ -49,7 +49,7 @@ def export(
     existing = [path for path in targets if path.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists already; choose another --folder, or allow it with --overwrite.")
-    label_map = read_label_map(source, labels).image
+    label_map = read_label_map(source, labels, may_be_empty=True).image
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(targets[0]) as temporary:

@@ -91,9 +91,18 @@ def check_geometry(image: sitk.Image, where: str) -> None:
     """
     if image.GetDimension() != 3:
         raise GeometryError(f"{where}: a 3D image is expected, this one has {image.GetDimension()} dimensions.")
-    problem = spacing_problem(image.GetSpacing()) or direction_problem(image.GetDirection())
-    if not problem and not all(map(math.isfinite, image.GetOrigin())):
-        problem = f"the origin is {_numbers(image.GetOrigin())}, but must be finite"
+    check_grid(Geometry.of(image), where)
+
+
+def check_grid(grid: Geometry, where: str) -> None:
+    """Refuse an unusable voxel grid.
+
+    Raises:
+        GeometryError: spacing not above 0, or directions sheared, or anything of it not finite.
+    """
+    problem = spacing_problem(grid.spacing) or direction_problem(grid.direction)
+    if not problem and not all(map(math.isfinite, grid.origin)):
+        problem = f"the origin is {_numbers(grid.origin)}, but must be finite"
     if problem:
         raise GeometryError(f"{where}: {problem}.")
 
@@ -175,6 +184,19 @@ def resample_onto(image: sitk.Image, grid: Geometry, is_label: bool) -> sitk.Ima
     return result
 
 
+def bounding_grid(grids: Sequence[Geometry], lattice: Geometry, where: str) -> Geometry:
+    """The smallest grid with the voxels of `lattice` that holds all of these grids, inside `lattice` or not.
+
+    Raises:
+        GeometryError: the voxels of one of them are not those of the lattice (within 1e-3 voxel).
+    """
+    starts = np.array([_lattice_offset(grid, lattice, where)[::-1] for grid in grids])
+    first = starts.min(axis=0)
+    size = (starts + [grid.size for grid in grids]).max(axis=0) - first
+    origin = np.array(lattice.origin) + lattice.index_to_world @ first
+    return Geometry(_triple(size), lattice.spacing, _triple(origin), lattice.direction)
+
+
 def onto_grid(label_image: sitk.Image, geometry: Geometry, where: str = "The label map") -> sitk.Image:
     """Paste a label map onto a grid that has the same voxels but begins or ends elsewhere; nothing is interpolated.
 
@@ -183,16 +205,21 @@ def onto_grid(label_image: sitk.Image, geometry: Geometry, where: str = "The lab
     Raises:
         GeometryError: its voxels are not voxels of the grid (within 1e-3 voxel), or labelled ones lie outside.
     """
-    offset = _lattice_offset(Geometry.of(label_image), geometry, where)
     pixels = sitk.GetArrayViewFromImage(label_image)
-    pasted = np.zeros(geometry.size[::-1], dtype=pixels.dtype)
-    inside = pixels[_overlap(offset, pixels.shape, pasted.shape)]
-    pasted[_overlap(tuple(-o for o in offset), pasted.shape, pixels.shape)] = inside
+    return geometry.image_of(pasted(pixels, Geometry.of(label_image), geometry, where))
+
+
+def pasted(pixels: npt.NDArray[Any], source: Geometry, target: Geometry, where: str) -> npt.NDArray[Any]:
+    """As `onto_grid`, for an array [z, y, x] on `source`. Raises as that."""
+    offset = _lattice_offset(source, target, where)
+    result = np.zeros(target.size[::-1], dtype=pixels.dtype)
+    inside = pixels[_overlap(offset, pixels.shape, result.shape)]
+    result[_overlap(tuple(-o for o in offset), result.shape, pixels.shape)] = inside
     if lost := np.count_nonzero(pixels) - np.count_nonzero(inside):
         raise GeometryError(
             f"{where}: {lost} labelled voxels lie outside the image; erase them or take the image that was segmented."
         )
-    return geometry.image_of(pasted)
+    return result
 
 
 def _lattice_offset(source: Geometry, target: Geometry, where: str) -> tuple[int, ...]:

@@ -79,9 +79,16 @@ def _segment(fields: Mapping[str, str], index: int, where: str) -> Segment:
 
 
 def _code(tags: str) -> Code | None:
-    """The type of a terminology entry `context~category~type~...`, each `scheme^value^meaning`."""
     entries = [tag.split(":", 1)[1] for tag in tags.split("|") if tag.strip().startswith(_TERMINOLOGY + ":")]
-    parts = entries[0].split("~") if entries else []
+    return code_of(entries[0]) if entries else None
+
+
+def code_of(entry: str) -> Code | None:
+    """The type of a terminology entry `context~category~type~...`, each `scheme^value^meaning`.
+
+    None if there is none, or only the one that Slicer gives to every segment.
+    """
+    parts = entry.split("~")
     triple = parts[2].split("^") if len(parts) > 2 else []
     if len(triple) != 3 or not (triple[0] and triple[1]) or tuple(triple[:2]) == DEFAULT_CODE:
         return None
@@ -90,7 +97,7 @@ def _code(tags: str) -> Code | None:
 
 def describe(image: sitk.Image, labels: Sequence[Label]) -> None:
     """Put the fields into the metadata of a label map [z, y, x]: one segment per label, present or not, in layer 0."""
-    extent = " ".join(f"{low} {high}" for low, high in _extent(sitk.GetArrayViewFromImage(image)))
+    extent = " ".join(f"{low} {high}" for low, high in labelled_extent(sitk.GetArrayViewFromImage(image)))
     for index, label in enumerate(labels):
         fields = {
             "ID": f"Segment_{label.value}",
@@ -111,17 +118,29 @@ def describe(image: sitk.Image, labels: Sequence[Label]) -> None:
 
 
 def _tags(label: Label) -> str:
+    entry = terminology_entry(label)
+    return f"{_TERMINOLOGY}:{entry}|" if entry else ""
+
+
+def terminology_entry(label: Label) -> str:
+    """What Slicer writes for the code of a label; empty if it has none.
+
+    Raises:
+        InputError: the code holds a character that separates the parts of an entry.
+    """
     if label.code is None:
         return ""
     parts = (label.code.scheme, label.code.value, label.code.meaning)
     if set("~^|") & set("".join(parts)):
         raise InputError(f"The terminology code {parts} of label {label.name!r} must not contain '~', '^' or '|'.")
-    return f"{_TERMINOLOGY}:{_ENTRY.format(type='^'.join(parts))}|"
+    return _ENTRY.format(type="^".join(parts))
 
 
-def _extent(array: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+def labelled_extent(array: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
     """First and last labelled voxel along x, y, z; the whole grid where nothing is labelled."""
-    occupied = [np.flatnonzero(array.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
+    seen = array.max(axis=0)  # along z; a maximum is many times quicker than any()
+    projections = seen.max(axis=0), seen.max(axis=1), array.reshape(len(array), -1).max(axis=1)
+    occupied = [np.flatnonzero(projection) for projection in projections]
     if not occupied[0].size:
         return [(0, size - 1) for size in array.shape[::-1]]
     return [(int(places[0]), int(places[-1])) for places in occupied]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ class LabelMap:
     found: tuple[str, ...]
 
 
-def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | None = None) -> LabelMap:
+def read_label_map(
+    path: Path | str, labels: Sequence[Label], grid: Geometry | None = None, *, may_be_empty: bool = False
+) -> LabelMap:
     """Read a segmentation of a task.
 
     Segments of a .seg.nrrd are matched by terminology code, then by name (ignoring case), never by value. Other files
@@ -48,6 +50,7 @@ def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | N
         path: .seg.nrrd, or a label map as NRRD, NIfTI or MetaImage.
         labels: the task's labels.
         grid: of the segmented image. The result is pasted onto exactly this grid; without it, the file's grid is kept.
+        may_be_empty: do not refuse a segmentation without a labelled voxel.
 
     Raises:
         InputError: unreadable, not a label map, labels that the task does not know, or nothing segmented.
@@ -59,26 +62,57 @@ def read_label_map(path: Path | str, labels: Sequence[Label], grid: Geometry | N
     segments = read_segments(image, where)
     layers, base = _layers(image, where)
     if segments or path.name.lower().endswith(SEG_NRRD):
-        tables, found = _segment_tables(layers, segments, labels, where)
+        found = merge_segments(layers, segments, base, labels, where)
     else:
-        tables, found = _value_table(layers, labels, where)
-    merged, overlap = _merge(layers, tables, np.array([0, *(label.value for label in labels)], dtype=np.uint8))
-    if not merged.any():
+        found = _merged(layers, *_value_table(layers, labels, where), base, labels)
+    if not may_be_empty:
+        refuse_empty(found, where)
+    return replace(found, image=onto_grid(found.image, grid, where)) if grid else found
+
+
+def merge_segments(
+    layers: Sequence[Array], segments: Sequence[Segment], grid: Geometry, labels: Sequence[Label], where: str
+) -> LabelMap:
+    """Put segments into one label map with the values of a task.
+
+    Args:
+        layers: [z, y, x] of unsigned integers up to 65535, all on `grid`.
+        segments: each is the voxels of one value in one layer.
+        where: names the segmentation in messages.
+
+    Raises:
+        InputError: segments with voxels that the task does not know.
+    """
+    return _merged(layers, *_segment_tables(layers, segments, labels, where), grid, labels)
+
+
+def refuse_empty(found: LabelMap, where: str) -> None:
+    """Raise InputError if no voxel is labelled."""
+    if not sitk.GetArrayViewFromImage(found.image).any():
         raise InputError(
             f"{where} is an empty segmentation: no voxel is labelled; segment something, or leave the case out."
         )
-    result = base.image_of(merged)
-    names = tuple(label.name for label in labels if label in found)
-    return LabelMap(onto_grid(result, grid, where) if grid else result, overlap, names)
 
 
-def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str) -> None:
+def _merged(
+    layers: Sequence[Array],
+    tables: Sequence[Array],
+    found: Sequence[Label],
+    grid: Geometry,
+    labels: Sequence[Label],
+) -> LabelMap:
+    merged, overlap = _merge(layers, tables, np.array([0, *(label.value for label in labels)], dtype=np.uint8))
+    return LabelMap(grid.image_of(merged), overlap, tuple(label.name for label in labels if label in found))
+
+
+def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str, *, quick: bool = False) -> None:
     """Write a label map as 3D Slicer writes a segmentation, atomically: one segment per label, empty ones too.
 
     Args:
         image: 3D label map whose values are those of `labels`, or 0.
         labels: those that the segmentation speaks of; leave out the ones that are unknown in this case.
         path: ends with .seg.nrrd.
+        quick: see `MedSeqFTLib.imaging.volumes.write_image`.
 
     Raises:
         InputError: another ending, values without a label, or a code that the format cannot hold.
@@ -89,7 +123,7 @@ def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str)
         raise InputError(f"Cannot write {path}: the name of a segmentation must end with {SEG_NRRD}.")
     plain = _label_image(image, labels, str(path))
     describe(plain, labels)
-    write_image(plain, path)
+    write_image(plain, path, quick=quick)
 
 
 def write_label_map(image: sitk.Image, path: Path | str) -> None:
@@ -123,7 +157,7 @@ def _uint8_image(image: sitk.Image, where: str) -> sitk.Image:
     array = _whole_numbers(sitk.GetArrayViewFromImage(image), where)
     if array.max(initial=0) > 255:
         raise InputError(f"{where}: label values go up to 255, here is {array.max()}.")
-    return Geometry.of(image).image_of(array.astype(np.uint8))
+    return Geometry.of(image).image_of(np.asarray(array, np.uint8))
 
 
 def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
@@ -138,7 +172,9 @@ def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
 
 
 def _whole_numbers(array: Array, where: str) -> Array:
-    """The array as uint16. Raises InputError if that would change a value."""
+    """The array as uint16, or as it is if it is uint8. Raises InputError if that would change a value."""
+    if array.dtype == np.uint8:
+        return array
     if array.dtype.kind not in "fiu":
         raise InputError(f"{where} is not a label map: its voxels are complex.")
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
@@ -151,7 +187,7 @@ def _whole_numbers(array: Array, where: str) -> Array:
 
 
 def _segment_tables(
-    layers: list[Array], segments: Sequence[Segment], labels: Sequence[Label], where: str
+    layers: Sequence[Array], segments: Sequence[Segment], labels: Sequence[Label], where: str
 ) -> tuple[list[Array], list[Label]]:
     """Per layer a table value -> 1 + the label's place in `labels`, and the labels that have a segment."""
     tables = [np.zeros(_LARGEST + 1, dtype=np.uint8) for _ in layers]
@@ -227,10 +263,15 @@ def _value_table(layers: list[Array], labels: Sequence[Label], where: str) -> tu
     return [table], [label for label in labels if label.value in present]
 
 
-def _merge(layers: list[Array], tables: list[Array], values: Array) -> tuple[Array, int]:
+def _merge(layers: Sequence[Array], tables: Sequence[Array], values: Array) -> tuple[Array, int]:
     """One label map [z, y, x] of `values`, and how many voxels several labels claimed; by planes, to spare memory."""
     merged = np.zeros(layers[0].shape, dtype=np.uint8)
     overlap = 0
+    if len(layers) == 1:  # nothing can overlap: one look-up
+        table = values[tables[0]]
+        for plane, source in zip(merged, layers[0], strict=True):
+            plane[:] = table[source]
+        return merged, overlap
     for z, plane in enumerate(merged):
         places = np.stack([table[layer[z]] for layer, table in zip(layers, tables, strict=True)])
         highest = places.max(axis=0)

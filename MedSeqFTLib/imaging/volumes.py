@@ -105,27 +105,37 @@ def write_volume(image: sitk.Image, path: Path | str) -> None:
     write_image(plain, Path(path))
 
 
-def write_image(image: sitk.Image, path: Path) -> None:
-    """As `write_volume`, with the metadata."""
+def write_image(image: sitk.Image, path: Path, *, quick: bool = False) -> None:
+    """As `write_volume`, with the metadata.
+
+    Args:
+        quick: neither compressed nor read back, only checked for completeness: for files that are read soon.
+    """
     check_finite(image, f"The image for {path}")
     if not path.name.lower().endswith(WRITABLE):
         raise InputError(f"Cannot write {path}: its name must end with one of {', '.join(WRITABLE)}.")
     try:
         with atomic_path(path) as temporary:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-            _verify(temporary, image)
+            sitk.WriteImage(image, str(temporary), useCompression=not quick)
+            _verify_complete(temporary)
+            if not quick:
+                _verify_voxels(temporary, image)
     except RuntimeError as error:
         raise StorageError(
             f"Cannot write {path}: {itk_reason(error)}; is there such a folder, and room on the disk?"
         ) from error
 
 
-def _verify(written: Path, image: sitk.Image) -> None:
-    """Read a file back: on a full disk ITK writes half a NIfTI file and reports nothing."""
+def _verify_complete(written: Path) -> None:
+    """On a full disk ITK writes half a NIfTI file and reports nothing."""
     try:
         check_header(written)
     except InputError as error:
         raise RuntimeError("the file was not written completely") from error
+
+
+def _verify_voxels(written: Path, image: sitk.Image) -> None:
+    """Read a file back."""
     again = sitk.ReadImage(str(written))
     expected, found = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(again)
     if not np.array_equal(expected, found):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
 
-import MedSeqFTLib
-from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
+from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.jobs import system
-from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.jobs.events import Event
 from MedSeqFTLib.jobs.job import (
     ACTIVE,
+    EXCLUSIVE,
     JOB_FILE,
     RESUMABLE,
     Job,
@@ -28,7 +25,7 @@ from MedSeqFTLib.jobs.job import (
     job_folder,
     lock_is_held,
 )
-from MedSeqFTLib.jobs.worker import EXIT_BUSY
+from MedSeqFTLib.jobs.launching import WorkspaceBusy, append_event, start_worker
 from MedSeqFTLib.workspace.files import new_folder_atomically, storage_errors, write_bytes_atomically, write_json
 from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import now
@@ -37,10 +34,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 START_TIMEOUT = 60.0  # seconds; a first start reads Python from a slow disk
 _LOCK_PATIENCE = 2.0  # seconds that a worker may take to let go of the lock after its last event
 _POLL = 0.05  # seconds
-
-
-class WorkspaceBusy(WorkspaceError):
-    """Another job runs in the workspace. Nothing was changed on disk."""
+_ERRANDS_KEPT = timedelta(days=1)
 
 
 def new_job(
@@ -67,15 +61,20 @@ def start_job(
     python: str | None = None,
     runner: str | None = None,
     timeout: float = START_TIMEOUT,
+    inputs: Path | None = None,
+    wait: bool = True,
 ) -> JobFolder:
     """Write the job's folder, start its worker and wait until the worker has begun.
 
     Args:
-        workspace: where the job works; one job at a time.
+        workspace: where the job works; one job at a time, errands apart.
         job: what to do, see `new_job`.
         python: the interpreter; inside Slicer the path of PythonSlicer. Default: the present one.
         runner: `package.module:function` that does the work instead of the kind's own (see MedSeqFTLib.jobs.worker).
         timeout: seconds to wait for the worker's first event.
+        inputs: a folder on the workspace's disk, see Workspace.staging; its files become the job's `input`. They are
+            on the disk when this returns.
+        wait: False returns as soon as the process is launched. If it does not begin, the job becomes `failed`.
 
     Raises:
         WorkspaceBusy: another job is running; no folder is left behind.
@@ -83,12 +82,15 @@ def start_job(
         StorageError: the job cannot be written.
     """
     checked_name(job.id, "job")
-    refuse_second_job(workspace)
+    if job.is_exclusive:
+        refuse_second_job(workspace)
     folder = job_folder(workspace, job.id)
     with new_folder_atomically(folder.path) as temporary:
+        if inputs is not None:
+            _move_files(inputs, temporary / folder.input_folder.name)
         write_json(temporary / JOB_FILE, job)
     try:
-        _start_worker(folder, python, runner, timeout)
+        start_worker(folder, python, runner, timeout, wait)
     except WorkspaceBusy:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -102,8 +104,11 @@ def resume(
     python: str | None = None,
     runner: str | None = None,
     timeout: float = START_TIMEOUT,
+    wait: bool = True,
 ) -> JobFolder:
     """Start a worker again on an interrupted, cancelled or failed job; it goes on from its last checkpoint.
+
+    Arguments as of `start_job`.
 
     Raises:
         InputError: there is no such job.
@@ -114,10 +119,11 @@ def resume(
     state = folder.state()
     if state not in RESUMABLE:
         raise JobError(f"Job {job_id} is {state}; only interrupted, cancelled and failed jobs can be resumed.")
-    refuse_second_job(workspace)
+    if folder.job.is_exclusive:
+        refuse_second_job(workspace)
     with storage_errors(folder.cancel_path):
         folder.cancel_path.unlink(missing_ok=True)
-    _start_worker(folder, python, runner, timeout)
+    start_worker(folder, python, runner, timeout, wait)
     return folder
 
 
@@ -142,9 +148,14 @@ def cancel(folder: JobFolder, grace_seconds: float = 10.0) -> JobState:
     deadline = time.monotonic() + grace_seconds
     while (folder.state() in ACTIVE or folder.worker_lives()) and time.monotonic() < deadline:
         time.sleep(_POLL)
+    return kill(folder)
+
+
+def kill(folder: JobFolder) -> JobState:
+    """End a job that does not react, with everything that it started. Returns and raises as `cancel`."""
     _kill_worker(folder)
     if folder.state() in ("interrupted", "queued"):
-        _append(folder, Event(kind="cancelled"))
+        append_event(folder, Event(kind="cancelled"))
     return folder.state()
 
 
@@ -164,9 +175,10 @@ def list_jobs(workspace: Workspace) -> list[JobFolder]:
     return sorted(folders, key=lambda folder: (folder.job.created, folder.id))
 
 
-def running_job(workspace: Workspace) -> JobFolder | None:
-    """The job that is being worked on. Raises WorkspaceError if a folder cannot be read."""
-    return next((folder for folder in reversed(list_jobs(workspace)) if folder.worker_lives()), None)
+def running_job(workspace: Workspace, kinds: Container[str] | None = None) -> JobFolder | None:
+    """The latest job, of some kinds if given, that is being worked on. Raises WorkspaceError if a folder is damaged."""
+    jobs = (folder for folder in reversed(list_jobs(workspace)) if kinds is None or folder.job.kind in kinds)
+    return next((folder for folder in jobs if folder.worker_lives()), None)
 
 
 def watch(folder: JobFolder, offset: int = 0, interval: float = 0.2) -> Iterator[Event]:
@@ -184,11 +196,11 @@ def refuse_second_job(workspace: Workspace) -> None:
     """Raise WorkspaceBusy if a job runs in the workspace. The worker's lock has the last word, see _start_worker."""
     if not lock_is_held(workspace.adapting_lock()):
         return
-    running = running_job(workspace)
+    running = running_job(workspace, EXCLUSIVE)
     if running is not None and running.state() in ACTIVE:
         raise _busy(running)
     if lock_is_held(workspace.adapting_lock(), _LOCK_PATIENCE):
-        raise _busy(running_job(workspace))
+        raise _busy(running_job(workspace, EXCLUSIVE))
 
 
 def _busy(running: JobFolder | None) -> WorkspaceBusy:
@@ -201,77 +213,6 @@ def _busy(running: JobFolder | None) -> WorkspaceBusy:
     )
 
 
-def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment: this MedSeqFTLib comes before any other, and the log is UTF-8 and unbuffered."""
-    paths = [str(library_root()), environment.get("PYTHONPATH", "")]
-    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-    return {**environment, **added}
-
-
-def library_root() -> Path:
-    """The folder that holds MedSeqFTLib: where Python finds it, and no modules of a data folder."""
-    return Path(MedSeqFTLib.__file__).absolute().parent.parent
-
-
-def _start_worker(folder: JobFolder, python: str | None, runner: str | None, timeout: float) -> None:
-    _, offset = folder.events()
-    process = _launch(folder, python or sys.executable, runner)
-    _wait_for_start(process, folder, offset, timeout)
-    # Someone must take notice of the worker's end, or it would stay a zombie as long as this program runs.
-    threading.Thread(target=process.wait, name=f"end of {folder.id}", daemon=True).start()
-
-
-def _launch(folder: JobFolder, python: str, runner: str | None) -> subprocess.Popen[bytes]:
-    command = [python, "-m", "MedSeqFTLib.jobs.worker", str(folder.path), *(["--runner", runner] if runner else [])]
-    with storage_errors(folder.log_path):
-        log = folder.log_path.open("ab")
-    with log:
-        try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(os.environ),
-                cwd=library_root(),  # Python looks for modules here: not in a folder of data
-                **system.detached_process_arguments(),
-            )
-        except OSError as error:
-            raise _not_begun(folder, f"cannot run {python} ({error.strerror or error})") from error
-
-
-def _wait_for_start(process: subprocess.Popen[bytes], folder: JobFolder, offset: int, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        ended = process.poll() is not None  # asked first: what it wrote is then complete
-        if any(event.kind == "started" for event in folder.events(offset)[0]):
-            return
-        if ended:
-            _explain_early_end(process.returncode, folder)
-        if time.monotonic() > deadline:
-            system.kill_tree(process.pid)
-            process.wait()
-            raise _not_begun(folder, f"it did not begin within {timeout:g} seconds")
-        time.sleep(_POLL)
-
-
-def _explain_early_end(code: int, folder: JobFolder) -> None:
-    if code == EXIT_BUSY:
-        raise WorkspaceBusy("A job is already running on this workspace: another start came first.")
-    raise _not_begun(folder, f"it ended with exit code {code}")
-
-
-def _not_begun(folder: JobFolder, reason: str) -> JobError:
-    """The error to raise; the job is marked as failed, since no worker lives that could do it."""
-    _append(folder, Event(kind="failed", text=f"The worker did not start: {reason}; see worker.log"))
-    return JobError(f"The worker of job {folder.id} did not start: {reason}.\n{folder.log_tail(20)}".rstrip())
-
-
-def _append(folder: JobFolder, event: Event) -> None:
-    with EventWriter(folder.events_path) as events:
-        events.append(event)
-
-
 def _kill_worker(folder: JobFolder) -> None:
     process = folder.process()
     if process is None or not folder.worker_lives():
@@ -282,3 +223,22 @@ def _kill_worker(folder: JobFolder) -> None:
         system.kill_tree(process.pid, process.create_time)
     except PermissionError as error:
         raise JobError(f"Job {folder.id} cannot be stopped: {error}. It will stop at its next step.") from error
+
+
+def clear_errands(workspace: Workspace) -> None:
+    """Remove the folders of errands of more than a day ago: what they stored is in the workspace.
+
+    A case that was accepted and is not stored holds what a person did: it stays for ever.
+    """
+    for folder in list_jobs(workspace):
+        if folder.job.is_exclusive or now() - folder.job.created < _ERRANDS_KEPT:
+            continue
+        state = folder.state()
+        if state == "finished" or (state not in ACTIVE and folder.job.kind != "accept"):
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _move_files(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        shutil.move(path, target / path.name)

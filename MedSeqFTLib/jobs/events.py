@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.files import storage_errors
 
-EventKind = Literal["started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
+EventKind = Literal["queued", "started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
 CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
 _LONGEST_TEXT = 4000  # characters
 _TAIL = 65536  # bytes; longer than any line
@@ -166,6 +166,8 @@ class Progress:
         self.device = event.device or self.device
         self.version = event.version or self.version
         self.starts += event.kind == "started"
+        if event.kind == "queued":
+            return
         if event.kind == "warning":
             self.warnings.append(event.text or "")
         elif event.kind in ("stage", "progress"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,18 +12,22 @@ from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, model_validator
 
 from MedSeqFTLib.jobs import system
-from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, read_events
+from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events
+from MedSeqFTLib.learning.errand_settings import INPUT_FOLDER, RESULT_FILE
 from MedSeqFTLib.workspace.files import read_json, storage_errors
 from MedSeqFTLib.workspace.schema import Document, Name, now
 from MedSeqFTLib.workspace.workspace import Workspace
 
-JobKind = Literal["pretrain", "adapt"]
+JobKind = Literal["pretrain", "adapt", "segment", "accept", "export"]
 JobState = Literal["queued", "running", "cancelling", "cancelled", "failed", "finished", "interrupted"]
 JOB_FILE = "job.json"
+#: What makes model versions: one such job at a time in a workspace. The others are errands, which run beside it.
+EXCLUSIVE: frozenset[str] = frozenset({"pretrain", "adapt"})
 #: A worker exists, or is about to: nothing else may be started.
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "cancelling"})
 RESUMABLE: frozenset[str] = frozenset({"interrupted", "cancelled", "failed", "queued"})
 _LOG_TAIL = 16384  # bytes
+_LONGEST_START = timedelta(seconds=90)  # longer than control.START_TIMEOUT: who starts a worker gives up before
 
 
 class Job(Document):
@@ -32,15 +36,20 @@ class Job(Document):
     id: Name
     kind: JobKind
     created: datetime = Field(default_factory=now)
-    task: Name | None = None  # of an "adapt" job
-    settings: dict[str, JsonValue] = Field(default_factory=dict)  # of MedSeqFTLib.learning.settings
+    task: Name | None = None  # of every kind but "pretrain"
+    settings: dict[str, JsonValue] = Field(default_factory=dict)  # of MedSeqFTLib.learning.settings or errand_settings
     seed: int = 0
 
     @model_validator(mode="after")
-    def _adapting_needs_a_task(self) -> Job:
-        if self.kind == "adapt" and self.task is None:
-            raise ValueError("a job of kind adapt needs a task")
+    def _most_kinds_need_a_task(self) -> Job:
+        if self.kind != "pretrain" and self.task is None:
+            raise ValueError(f"a job of kind {self.kind} needs a task")
         return self
+
+    @property
+    def is_exclusive(self) -> bool:
+        """False for an errand, which may run beside other jobs."""
+        return self.kind in EXCLUSIVE
 
 
 class WorkerProcess(Document):
@@ -65,7 +74,11 @@ class WorkerProcess(Document):
 
 
 class JobFolder:
-    """jobs/ID of a workspace: job.json, events.jsonl, process.json, worker.log, checkpoints; `cancel` if asked for."""
+    """jobs/ID of a workspace: job.json, events.jsonl, process.json, worker.log, checkpoints; `cancel` if asked for.
+
+    An errand also has `input`, the files that it works on, until it is finished; then result.json, the record that it
+    stored in the workspace.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
@@ -74,6 +87,8 @@ class JobFolder:
         self.checkpoint_folder = self.path / "checkpoints"
         self.log_path = self.path / "worker.log"
         self.process_path = self.path / "process.json"
+        self.input_folder = self.path / INPUT_FOLDER
+        self.result_path = self.path / RESULT_FILE
 
     @cached_property
     def job(self) -> Job:
@@ -100,6 +115,8 @@ class JobFolder:
             return last.kind  # type: ignore[return-value]  # the closing kinds are states
         if alive or self.worker_lives():  # a resumed worker may just have begun
             return _state_of_living(self.cancel_path.exists(), last)
+        if last is not None and last.kind == "queued" and moment() - last.time < _LONGEST_START:
+            return "queued"
         return "interrupted" if last is not None or self.process_path.exists() else "queued"
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
@@ -128,9 +145,15 @@ class JobFolder:
             return False
         return process.runs() if process.is_here else self._lock_is_held()
 
+    def lock(self) -> FileLock:
+        """What the worker holds for its whole life: the workspace's lock for adapting, an errand its own."""
+        if self.job.is_exclusive:
+            return Workspace.open(self.path.parent.parent).adapting_lock()
+        return FileLock(str(self.path / "worker.lock"))
+
     def _lock_is_held(self) -> bool:
         """For a worker on another machine that shares the folder: its process cannot be seen, its lock can."""
-        return lock_is_held(Workspace.open(self.path.parent.parent).adapting_lock())
+        return lock_is_held(self.lock())
 
 
 def _state_of_living(cancel_asked: bool, last: Event | None) -> JobState:

@@ -34,7 +34,11 @@ _IMPORT_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 _RUNNERS = {
     "adapt": "MedSeqFTLib.learning.adaptation:run_adaptation",
     "pretrain": "MedSeqFTLib.learning.pretraining:run_pretraining",
+    "segment": "MedSeqFTLib.learning.errands:run_segmentation",
+    "accept": "MedSeqFTLib.learning.errands:run_acceptance",
+    "export": "MedSeqFTLib.learning.errands:run_export",
 }
+_WITHOUT_TORCH = {"accept", "export"}
 
 #: Does a job's work and returns the id of the model version that it made, if any. Raises MedSeqFTError for what the
 #: user can mend, and lets Cancelled pass. A resumed job is run anew; its checkpoints are in the job's folder.
@@ -52,7 +56,7 @@ def runner_for(kind: str, name: str | None = None) -> Runner:
         ValueError: `name` is no import name, or the kind is unknown.
         ImportError, AttributeError: there is no such function.
     """
-    if name is None:
+    if name is None and kind not in _WITHOUT_TORCH:
         import_monai()
     name = name or _RUNNERS.get(kind, "")
     if not re.fullmatch(_IMPORT_NAME, name, flags=re.ASCII):
@@ -70,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = JobFolder(options.folder)
         workspace = Workspace.open(folder.path.parent.parent)
         job = folder.job
-        lock = workspace.adapting_lock()
+        lock = folder.lock()
         if not acquired_in_time(lock, _LOCK_TIMEOUT):
             return EXIT_BUSY
     except MedSeqFTError as error:

@@ -19,8 +19,8 @@ from MedSeqFTLib.imaging.sampling import Batch, PatchSampler
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import Reading
 from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
+from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.learning.publishing import software
-from MedSeqFTLib.learning.segmenting import version_for
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.learning.held_out import Reading
 
 
 def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) -> None:
@@ -29,6 +34,18 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
         raise InputError(
             f"Task '{task}' has no new training case: version {current.id} has learned all {len(cases)} of them."
         )
+
+
+def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:
+    """The version asked for, or the current one. Raises InputError if it cannot segment the task."""
+    workspace.task(task)
+    chosen = workspace.version(version) if version else workspace.current_version(task)
+    if chosen is None:
+        raise InputError(f"Task {task} has no model yet: accept training cases and run 'adapt {task}' first.")
+    if task not in chosen.plans or (reading == "per-task" and chosen.task != task):
+        serves = f"it segments {chosen.task}" if chosen.task else "it is a foundation model"
+        raise InputError(f"Version {chosen.id} cannot segment task {task}: {serves}.")
+    return chosen
 
 
 def check_selection(foundation: ModelVersion, settings: AdaptSettings) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.acceptance import count_voxels
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.names import stem_of
 from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
 from MedSeqFTLib.learning.held_out import Reading
+from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import sha256_of
 from MedSeqFTLib.workspace.names import checked_name, name_from
 from MedSeqFTLib.workspace.schema import ModelVersion, Segmentation
-from MedSeqFTLib.workspace.segmentations import SEGMENTATION_FILE, refuse_other_volume, store_segmentation
+from MedSeqFTLib.workspace.segmentations import (
+    SEGMENTATION_FILE,
+    name_for_volume,
+    refuse_other_volume,
+    store_segmentation,
+)
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -31,6 +36,7 @@ def segment_volume(
     version: str | None = None,
     reading: Reading = "per-task",
     name: str | None = None,
+    rename: bool = False,
     overlap: float = 0.5,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Segmentation:
@@ -40,6 +46,7 @@ def segment_volume(
         version: by default the task's current one.
         reading: "single-model" takes M_t, which segments all tasks, instead of the task's own F_t.
         name: under which the result is kept; by default the name of the image.
+        rename: take NAME-2, NAME-3, ... if another volume has that name, instead of refusing.
         progress: called with windows done and windows in all; it may raise to cancel.
 
     Raises:
@@ -51,14 +58,16 @@ def segment_volume(
     kept_name = checked_name(name, "segmentation") if name else name_from(stem_of(source), "segmentation")
     chosen = version_for(workspace, task, version, reading)
     image = read_volume(image_path)
-    grid, plan = Geometry.of(image), chosen.plans[task]
+    grid, plan, pixels = Geometry.of(image), chosen.plans[task], pixel_sha256(image)
+    if rename:
+        kept_name = name_for_volume(workspace, task, kept_name, pixels)
     draft = Segmentation(
         name=kept_name,
         task=task,
         version=chosen.id,
         reading=reading,
         source_image=source.name,
-        pixel_sha256=pixel_sha256(image),
+        pixel_sha256=pixels,
         segmentation_sha256="",
         size=grid.size,
         spacing=grid.spacing,
@@ -71,18 +80,6 @@ def segment_volume(
         write_seg_nrrd(result, plan.labels, file)
         found = {"segmentation_sha256": sha256_of(file), "label_voxels": count_voxels(result, plan.labels)}
         return store_segmentation(workspace, draft.model_copy(update=found), file)
-
-
-def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:
-    """The version asked for, or the current one. Raises InputError if it cannot segment the task."""
-    workspace.task(task)
-    chosen = workspace.version(version) if version else workspace.current_version(task)
-    if chosen is None:
-        raise InputError(f"Task {task} has no model yet: accept training cases and run 'adapt {task}' first.")
-    if task not in chosen.plans or (reading == "per-task" and chosen.task != task):
-        serves = f"it segments {chosen.task}" if chosen.task else "it is a foundation model"
-        raise InputError(f"Version {chosen.id} cannot segment task {task}: {serves}.")
-    return chosen
 
 
 def _segmenter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.schema import NAME_PATTERN
@@ -41,6 +42,14 @@ def name_from(text: str, what: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip(".-_")[:_LONGEST].rstrip(".")
     return checked_name(name, what)
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The first of NAME, NAME-2, NAME-3, ... that is not taken, on systems that ignore case, too."""
+    used = {other.casefold() for other in taken}
+    endings = ("", *(f"-{number}" for number in range(2, len(used) + 2)))
+    names = (name[: _LONGEST - len(ending)].rstrip(".") + ending for ending in endings)
+    return next(free for free in names if free.casefold() not in used)
 
 
 def same_name(first: str, second: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, visible_folders, write_json
-from MedSeqFTLib.workspace.names import checked_name
+from MedSeqFTLib.workspace.names import checked_name, free_name
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -56,6 +56,12 @@ def refuse_other_volume(workspace: Workspace, record: Segmentation) -> None:
                 f"Another volume, {other.source_image}, was segmented for task {record.task} under the name "
                 f"{record.name}; choose another one with --name."
             )
+
+
+def name_for_volume(workspace: Workspace, task: str, name: str, pixel_sha256: str) -> str:
+    """The first of NAME, NAME-2, NAME-3, ... that no volume with other voxels has."""
+    others = {r.name for r in segmentations(workspace, task) if r.pixel_sha256 != pixel_sha256}
+    return free_name(name, others)
 
 
 def segmentations(workspace: Workspace, task: str, name: str | None = None) -> list[Segmentation]:

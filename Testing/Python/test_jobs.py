@@ -9,16 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.jobs import control, system, worker
-from MedSeqFTLib.jobs.events import Event, EventWriter
-from MedSeqFTLib.jobs.job import Job, JobFolder, WorkerProcess, job_folder
+from MedSeqFTLib.jobs import control, launching, system, worker
+from MedSeqFTLib.jobs.events import Event, EventWriter, moment
+from MedSeqFTLib.jobs.job import ACTIVE, Job, JobFolder, JobKind, WorkerProcess, job_folder
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -228,7 +230,7 @@ def test_what_cannot_be_resumed_or_cancelled(workspace):
 def test_a_job_on_another_machine_is_judged_by_its_lock(workspace):
     folder = start(workspace, "imports")
     finish(folder)
-    control._append(folder, Event(kind="started"))
+    launching.append_event(folder, Event(kind="started"))
     write_json(folder.process_path, folder.process().model_copy(update={"host": "elsewhere"}))
     assert folder.state() == "interrupted"
     with workspace.adapting_lock():
@@ -294,8 +296,8 @@ def test_only_import_names_are_runners(name):
         worker.runner_for("adapt", name)
 
 
-def test_runners_of_the_two_kinds():
-    assert set(worker._RUNNERS) == {"adapt", "pretrain"}
+def test_every_kind_of_job_has_a_runner():
+    assert set(worker._RUNNERS) == set(get_args(JobKind))
     with pytest.raises(ValueError, match="no runner for job kind 'benchmark'"):
         worker.runner_for("benchmark")
     assert worker.runner_for("adapt", "MedSeqFTLib.jobs.worker:main") is worker.main
@@ -410,10 +412,10 @@ def test_a_damaged_description_is_named(workspace):
 
 
 def test_the_worker_s_environment_puts_this_library_first():
-    environment = control.worker_environment({"PYTHONPATH": "elsewhere", "HOME": "h"})
+    environment = launching.worker_environment({"PYTHONPATH": "elsewhere", "HOME": "h"})
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
     assert environment["HOME"] == "h"
-    assert control.worker_environment({})["PYTHONPATH"] == str(ROOT)
+    assert launching.worker_environment({})["PYTHONPATH"] == str(ROOT)
 
 
 def test_the_log_s_tail(tmp_path):
@@ -445,3 +447,71 @@ def test_events_of_a_worker_can_be_read_while_they_are_written(workspace):
         for event in control.watch(folder, interval=0.001):
             copy.append(event)
     assert (folder.path / "copy.jsonl").read_bytes() == folder.events_path.read_bytes()
+
+
+# started without waiting, errands
+
+
+def test_a_job_that_is_about_to_begin_is_queued_also_when_it_ended_before(workspace):
+    folder = start(workspace, "user_mistake")
+    finish(folder)
+    assert folder.state() == "failed"
+    with EventWriter(folder.events_path) as events:
+        events.append(Event(kind="queued"))
+    assert folder.state() == "queued"
+    with EventWriter(folder.events_path) as events:
+        events.append(Event(kind="queued", time=moment() - timedelta(minutes=5)))
+    assert folder.state() == "interrupted"
+    control.resume(workspace, folder.id, runner="job_runners:count", wait=False)
+    assert folder.state() in ACTIVE
+
+
+def test_an_errand_has_its_input_and_does_not_wait_for_an_adaptation(workspace):
+    adapting = start(workspace, steps=2000)
+    errands = []
+    for name in ("a", "b"):
+        with workspace.staging() as inputs:
+            (inputs / f"{name}.txt").write_text(name, encoding="utf-8")
+            job = control.new_job(workspace, "export", "kidney", {"steps": 3, "pause": 0.01})
+            errands.append(control.start_job(workspace, job, runner="job_runners:count", inputs=inputs, wait=False))
+    for errand, name in zip(errands, ("a", "b"), strict=True):
+        finish(errand)
+        assert errand.state() == "finished"
+        assert (errand.input_folder / f"{name}.txt").read_text(encoding="utf-8") == name
+    assert adapting.state() == "running"
+    assert control.running_job(workspace).id == adapting.id
+    control.cancel(adapting)
+
+
+def test_an_errand_of_another_machine_lives_as_long_as_its_lock(workspace):
+    job = control.new_job(workspace, "export", "kidney", {"steps": 1, "pause": 0.01})
+    folder = control.start_job(workspace, job, runner="job_runners:count")
+    finish(folder)
+    launching.append_event(folder, Event(kind="started"))
+    write_json(folder.process_path, folder.process().model_copy(update={"host": "elsewhere"}))
+    assert folder.state() == "interrupted"
+    with folder.lock():
+        assert folder.state() == "running"
+    with workspace.adapting_lock():
+        assert folder.state() == "interrupted"
+
+
+def test_old_errands_are_cleared_away_but_no_case_that_waits(workspace):
+    kept = []
+    for kind, runner, age in (
+        ("export", "count", 2),
+        ("export", "count", 0),
+        ("export", "user_mistake", 2),
+        ("accept", "count", 2),
+        ("accept", "user_mistake", 2),
+        ("adapt", "count", 2),
+    ):
+        job = control.new_job(workspace, kind, "kidney", {"steps": 1, "pause": 0.01})
+        created = job.created - timedelta(days=age)
+        folder = control.start_job(
+            workspace, job.model_copy(update={"created": created}), runner=f"job_runners:{runner}"
+        )
+        finish(folder)
+        kept.append(folder)
+    control.clear_errands(workspace)
+    assert [folder.path.exists() for folder in kept] == [False, True, False, False, True, True]

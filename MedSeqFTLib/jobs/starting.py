@@ -1,0 +1,166 @@
+"""Starting each kind of job: what can be refused is refused before; the settings are settled. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.job import ACTIVE, Job, JobFolder, JobKind
+from MedSeqFTLib.learning.errand_settings import AcceptSettings, ExportSettings, SegmentSettings
+from MedSeqFTLib.learning.preflight import check_adaptable, version_for
+from MedSeqFTLib.learning.settings import adapt_settings
+from MedSeqFTLib.workspace.files import explain
+from MedSeqFTLib.workspace.names import checked_name, free_name
+from MedSeqFTLib.workspace.person import person
+from MedSeqFTLib.workspace.schema import Role
+from MedSeqFTLib.workspace.segmentations import segmentations
+from MedSeqFTLib.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.learning.held_out import Reading
+
+
+def start_adaptation(
+    workspace: Workspace,
+    task: str,
+    preset: str = "balanced",
+    changes: Mapping[str, str] | None = None,
+    *,
+    seed: int = 0,
+    python: str | None = None,
+    wait: bool = True,
+) -> JobFolder:
+    """Adapt the model to a task with its accepted cases.
+
+    Args:
+        changes: settings of MedSeqFTLib.learning.settings.AdaptSettings that differ from the preset, as texts.
+        python, wait: see `control.start_job`.
+
+    Raises:
+        InputError: unusable settings, or nothing new to learn.
+        WorkspaceBusy: another adaptation is running.
+        JobError: the worker did not begin.
+    """
+    settings = adapt_settings(preset, dict(changes or {}))
+    check_adaptable(workspace, task, settings)
+    job = control.new_job(workspace, "adapt", task, settings.model_dump(mode="json"), seed)
+    return control.start_job(workspace, job, python=python, wait=wait)
+
+
+def start_segmentation(
+    workspace: Workspace,
+    task: str,
+    inputs: Path,
+    image: str,
+    name: str,
+    *,
+    version: str | None = None,
+    reading: Reading = "per-task",
+    device: str = "auto",
+    python: str | None = None,
+) -> JobFolder:
+    """Segment a volume; the result is a Segmentation.
+
+    Args:
+        inputs: a folder with the volume file `image`, see `control.start_job`; the file is moved away.
+        name: of the volume; NAME-2 and so on if another volume has it.
+        version: by default the task's current one.
+
+    Raises:
+        InputError: no version can segment the task, or unusable settings.
+    """
+    chosen = version_for(workspace, task, version, reading)
+    fields = {"image": image, "name": name, "version": chosen.id, "reading": reading, "device": device}
+    return _start_errand(workspace, "segment", task, _settings(SegmentSettings, fields), inputs, python)
+
+
+def start_acceptance(
+    workspace: Workspace,
+    task: str,
+    inputs: Path,
+    image: str,
+    segmentation: str,
+    role: Role,
+    case_id: str,
+    *,
+    by: str = "",
+    proposal: str | None = None,
+    python: str | None = None,
+) -> JobFolder:
+    """Store a case; the result is a Case. The files are on the disk when this returns.
+
+    Args:
+        inputs: a folder with the files `image` and `segmentation`, see `control.start_job`; they are moved away.
+        by: who accepts; by default the login name.
+        proposal: segmentation_sha256 of the proposal that was corrected.
+
+    Raises:
+        InputError: the task is unknown, or the name is unusable or taken.
+    """
+    if case_id.casefold() in {taken.casefold() for taken in taken_case_ids(workspace, task)}:
+        raise InputError(f"Task {task} has a case {case_id} already, or is about to; choose another name.")
+    fields = {"image": image, "segmentation": segmentation, "role": role, "case_id": checked_name(case_id, "case")}
+    settings = _settings(AcceptSettings, {**fields, "by": person(by), "proposal": proposal})
+    return _start_errand(workspace, "accept", task, settings, inputs, python)
+
+
+def start_export(
+    workspace: Workspace,
+    task: str,
+    names: list[str],
+    folder: Path,
+    *,
+    version: str | None = None,
+    overwrite: bool = False,
+    python: str | None = None,
+) -> JobFolder:
+    """Write cases or segmented volumes for other programs, see MedSeqFTLib.imaging.exporting.
+
+    Raises:
+        InputError: the task is unknown, or nothing is named.
+    """
+    if not names:
+        raise InputError(f"Nothing to export: name cases or segmented volumes of {task}.")
+    fields = {"names": names, "folder": str(folder.absolute()), "version": version, "overwrite": overwrite}
+    return _start_errand(workspace, "export", task, _settings(ExportSettings, fields), None, python)
+
+
+def taken_case_ids(workspace: Workspace, task: str) -> set[str]:
+    """Names of the task's cases, and of those that are being stored."""
+    storing = (folder.job for folder in control.list_jobs(workspace) if _is_storing(folder, task))
+    return {case.id for case in workspace.cases(task)} | {str(job.settings["case_id"]) for job in storing}
+
+
+def free_case_id(workspace: Workspace, task: str, name: str) -> str:
+    """The first of NAME, NAME-2, NAME-3, ... that neither a case nor a segmented volume of the task has."""
+    return free_name(name, taken_case_ids(workspace, task) | {record.name for record in segmentations(workspace, task)})
+
+
+def _is_storing(folder: JobFolder, task: str) -> bool:
+    return folder.job.kind == "accept" and folder.job.task == task and folder.state() in ACTIVE
+
+
+def _settings(kind: type[BaseModel], fields: Mapping[str, object]) -> BaseModel:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(f"Setting not usable: {explain(error)}.") from error
+
+
+def _start_errand(
+    workspace: Workspace,
+    kind: JobKind,
+    task: str,
+    settings: BaseModel,
+    inputs: Path | None,
+    python: str | None,
+) -> JobFolder:
+    """Returns at once; an errand that does not begin becomes `failed` and can be resumed."""
+    control.clear_errands(workspace)
+    job: Job = control.new_job(workspace, kind, workspace.task(task).name, settings.model_dump(mode="json"))
+    return control.start_job(workspace, job, python=python, inputs=inputs, wait=False)

@@ -1,0 +1,48 @@
+"""What an errand is to do. An errand is a short job, which may run beside an adaptation: segment, accept, export.
+
+Torch-free, for the window and the command line. File names are those of files in the job's `input` folder.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from MedSeqFTLib.learning.settings import Settings
+from MedSeqFTLib.workspace.schema import Name, Role
+
+INPUT_FOLDER = "input"
+RESULT_FILE = "result.json"
+
+
+class SegmentSettings(Settings):
+    """Segment a volume with a version."""
+
+    image: str
+    name: Name  # of the volume; NAME-2 and so on if another volume has this name already
+    version: Name
+    reading: Literal["per-task", "single-model"] = "per-task"
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring windows
+
+
+class AcceptSettings(BaseModel):
+    """Store an image with its segmentation as a case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    image: str
+    segmentation: str
+    role: Role
+    case_id: Name
+    by: str = ""
+    proposal: str | None = None  # segmentation_sha256 of the stored proposal that was corrected
+
+
+class ExportSettings(BaseModel):
+    """Write segmentations of a task into a folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    names: Annotated[tuple[Name, ...], Field(min_length=1)]
+    folder: str
+    version: Name | None = None
+    overwrite: bool = False

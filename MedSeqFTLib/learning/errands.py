@@ -1,0 +1,131 @@
+"""The runners of errands (see errand_settings). Each stores what it made, and puts the record into result.json.
+
+A killed errand is run again from its start. Its input is removed only when its result is safe, so that no edit is lost.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from MedSeqFTLib.imaging.acceptance import Proposal, accept
+from MedSeqFTLib.imaging.exporting import export
+from MedSeqFTLib.imaging.geometry import Geometry, difference
+from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
+from MedSeqFTLib.learning.errand_settings import (
+    INPUT_FOLDER,
+    RESULT_FILE,
+    AcceptSettings,
+    ExportSettings,
+    SegmentSettings,
+)
+from MedSeqFTLib.learning.progress import Job, Reporter
+from MedSeqFTLib.workspace.files import write_json
+from MedSeqFTLib.workspace.schema import Case, Document
+from MedSeqFTLib.workspace.segmentations import segmentation_path, segmentations
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+def run_segmentation(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Segment a volume. Raises as `segment_volume`."""
+    from MedSeqFTLib.learning.runtime import settle_compute
+    from MedSeqFTLib.learning.segmenting import segment_volume
+
+    settings = SegmentSettings.model_validate(job.settings)
+    compute = settle_compute(settings, reporter.folder, reporter)
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            reporter.stage("segment", total)
+        reporter.step(done)
+
+    record = segment_volume(
+        workspace,
+        _task(job),
+        reporter.folder / INPUT_FOLDER / settings.image,
+        compute,
+        version=settings.version,
+        reading=settings.reading,
+        name=settings.name,
+        rename=True,
+        overlap=settings.overlap,
+        progress=progress,
+    )
+    _finish(reporter.folder, record)
+
+
+def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Store a case. Raises as `accept`."""
+    settings = AcceptSettings.model_validate(job.settings)
+    task, folder = workspace.task(_task(job)), reporter.folder / INPUT_FOLDER
+    image, segmentation = folder / settings.image, folder / settings.segmentation
+    reporter.stage("accept", 1)
+    case = _stored_before(workspace, task.name, settings.case_id, image, segmentation) or accept(
+        workspace,
+        task,
+        image,
+        segmentation,
+        settings.role,
+        case_id=settings.case_id,
+        by=settings.by,
+        proposal=_proposal(workspace, task.name, settings.proposal, image),
+    )
+    _finish(reporter.folder, case)
+    reporter.step(1)
+
+
+def run_export(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Write files for other programs. Raises as `export`."""
+    settings = ExportSettings.model_validate(job.settings)
+    reporter.stage("export", len(settings.names))
+    for done, name in enumerate(settings.names, start=1):
+        export(workspace, _task(job), name, Path(settings.folder), settings.version, settings.overwrite)
+        reporter.step(done)
+
+
+def _task(job: Job) -> str:
+    if job.task is None:
+        raise ValueError("an errand needs a task")
+    return job.task
+
+
+def _finish(folder: Path, record: Document) -> None:
+    write_json(folder / RESULT_FILE, record)
+    shutil.rmtree(folder / INPUT_FOLDER, ignore_errors=True)
+
+
+def _stored_before(workspace: Workspace, task: str, case_id: str, image: Path, segmentation: Path) -> Case | None:
+    """The case that a killed worker had stored already: same name, same voxels, same segmentation."""
+    if not workspace.case_folder(task, case_id).is_dir():
+        return None
+    case, labels = workspace.case(task, case_id), workspace.task(task).labels
+    scan = read_volume(image)
+    if pixel_sha256(scan) != case.pixel_sha256:
+        return None
+    ours = read_label_map(segmentation, labels, Geometry.of(scan))
+    stored = read_label_map(workspace.segmentation_path(case), labels)
+    same = ours.found == stored.found and np.array_equal(
+        sitk.GetArrayViewFromImage(ours.image), sitk.GetArrayViewFromImage(stored.image)
+    )
+    return case if same else None
+
+
+def _proposal(workspace: Workspace, task: str, sha256: str | None, image: Path) -> Proposal | None:
+    """The stored segmentation that was corrected; without its file where the volume was moved in the meantime."""
+    record = next((r for r in segmentations(workspace, task) if r.segmentation_sha256 == sha256), None)
+    if record is None:
+        return None
+    path = segmentation_path(workspace, record)
+    return Proposal(record.version, path if difference(_grid(path), _grid(image)) is None else None)
+
+
+def _grid(path: Path) -> Geometry:
+    """The voxel grid of a file, from its header alone."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())

@@ -1,0 +1,205 @@
+"""Everything that the panels do, for scripts and Slicer's Python console; needs no window. See docs/scripting.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.exporting import exportable
+from MedSeqFTLib.imaging.volumes import write_image
+from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.following import Following
+from MedSeqFTLib.jobs.job import ACTIVE
+from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
+from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.scene import cases, proposals
+from MedSeqFTLib.scene.program import worker_python
+from MedSeqFTLib.scene.proposals import SegmentingJob
+from MedSeqFTLib.scene.segmentations import Findings
+from MedSeqFTLib.scene.tasks import task_of
+from MedSeqFTLib.scene.volumes import image_of
+from MedSeqFTLib.workspace.person import person
+from MedSeqFTLib.workspace.schema import ModelVersion, SelectionScore, Task
+from MedSeqFTLib.workspace.segmentations import segmentations
+from MedSeqFTLib.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.evaluation.report import DiceRow
+    from MedSeqFTLib.learning.held_out import Reading
+
+
+class SceneLogic:
+    """A workspace and a scene. What takes long runs in a worker process, and returns what follows it.
+
+    Every method raises MedSeqFTError, with one line for the user, for what a person can mend.
+    """
+
+    def __init__(self, workspace: Workspace | Path | str, scene: Any = None) -> None:
+        """Open a workspace.
+
+        Args:
+            scene: a vtkMRMLScene; by default slicer.mrmlScene.
+
+        Raises:
+            WorkspaceError: the folder is no workspace, or a newer program made it.
+        """
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        self.scene = slicer.mrmlScene if scene is None else scene
+
+    def new_task(self, name: str, modality: str, segmentation: Any, description: str = "") -> Task:
+        """Make a task of the segments of a node: see `MedSeqFTLib.scene.tasks.task_of`. Their values are pinned."""
+        return self.workspace.add_task(task_of(name, modality, segmentation, description))
+
+    # segmenting
+
+    def segment(
+        self,
+        task: str,
+        volume: Any,
+        *,
+        version: str | None = None,
+        reading: Reading = "per-task",
+        device: str = "auto",
+    ) -> SegmentingJob:
+        """Begin to segment a volume node. `load` of what is returned brings the result into the scene.
+
+        Args:
+            version: by default the task's current one.
+            reading: "single-model" takes the one model of all tasks.
+        """
+        image = image_of(volume)
+        name = cases.usable_name(volume)
+        with self.workspace.staging() as folder:
+            write_image(image, folder / f"{name}.nrrd", quick=True)
+            job = start_segmentation(
+                self.workspace,
+                task,
+                folder,
+                f"{name}.nrrd",
+                name,
+                version=version,
+                reading=reading,
+                device=device,
+                python=worker_python(),
+            )
+        return SegmentingJob(job, self.workspace, volume)
+
+    def load_proposal(self, task: str, name: str, volume: Any, version: str | None = None) -> Any:
+        """Put what a version proposed before beside its volume, as a new segmentation node; the newest by default."""
+        found = [r for r in segmentations(self.workspace, task, name) if version in (None, r.version)]
+        if not found:
+            raise InputError(f"Task {task} has no segmentation named {name}; segment the volume.")
+        return proposals.add_proposal(self.workspace, found[-1], volume)
+
+    # cases
+
+    def inspect(self, task: str, volume: Any, segmentation: Any) -> Findings:
+        """What would be accepted, and what prevents it: see `MedSeqFTLib.scene.cases.inspect_case`."""
+        return cases.inspect_case(self.workspace, task, volume, segmentation)
+
+    def accept(
+        self, task: str, volume: Any, segmentation: Any, role: str, *, case_id: str | None = None, by: str = ""
+    ) -> Following:
+        """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
+        return Following(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by))
+
+    def open_case(self, task: str, case_id: str) -> tuple[Any, Any]:
+        """Bring a stored case into the scene: new volume and segmentation nodes."""
+        return cases.open_case(self.workspace, task, case_id, self.scene)
+
+    def not_stored(self) -> list[Following]:
+        """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
+        jobs = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")
+        return [Following(job) for job in jobs if job.input_folder.exists() and job.state() not in ACTIVE]
+
+    # adapting, and jobs of any kind
+
+    def adapt(
+        self, task: str, preset: str = "balanced", changes: Mapping[str, str] | None = None, *, seed: int = 0
+    ) -> Following:
+        """Begin an adaptation: see `MedSeqFTLib.jobs.starting.start_adaptation`. It outlives Slicer."""
+        python = worker_python()
+        return Following(start_adaptation(self.workspace, task, preset, changes, seed=seed, python=python, wait=False))
+
+    def running(self) -> list[Following]:
+        """The jobs that are being worked on, oldest first: to go on following them after a restart."""
+        return [Following(job) for job in control.list_jobs(self.workspace) if job.state() in ACTIVE]
+
+    def latest(self, kind: str = "adapt") -> Following | None:
+        """The newest job of a kind, whatever has become of it."""
+        found = [folder for folder in control.list_jobs(self.workspace) if folder.job.kind == kind]
+        return Following(found[-1]) if found else None
+
+    def job(self, job_id: str) -> Following:
+        """A job by its id."""
+        return Following(control.job(self.workspace, job_id))
+
+    def resume(self, job_id: str) -> Following:
+        """Go on with an interrupted, cancelled or failed job."""
+        return Following(control.resume(self.workspace, job_id, python=worker_python(), wait=False))
+
+    # versions
+
+    def picks(self, version: str) -> list[SelectionScore]:
+        """The buffer of a version: its training cases with their scores, the lowest mean loss first.
+
+        Empty for a version without a selection, such as a foundation model.
+        """
+        selection = self.workspace.version(version).selection
+        scores = selection.scores if selection else ()
+        return sorted(scores, key=lambda score: (score.loss is None, score.loss or 0.0))
+
+    def outcome(self, version: str) -> list[DiceRow]:
+        """Dice on held-out cases before and after, of the version's own task and of the earlier ones."""
+        from MedSeqFTLib.jobs.summary import dice_rows
+
+        return dice_rows(self.workspace.version(version))
+
+    def verdict(self, version: str) -> tuple[bool, str]:
+        """Whether held-out cases speak for a version, against the one it took over from or would, and a sentence."""
+        found, pointers = self.workspace.version(version), self.workspace.pointers()
+        moves = [move for move in pointers.history if move.kind == "promote" and move.after == version]
+        return verdict(found, moves[-1].before if moves else pointers.tasks.get(found.task or ""))
+
+    def current(self, task: str) -> ModelVersion | None:
+        """The version that segments a task now."""
+        return self.workspace.current_version(self.workspace.task(task).name)
+
+    def promote(self, version: str, reason: str = "", by: str = "") -> None:
+        """Make a version current for its task."""
+        self.workspace.promote(version, person(by), reason)
+
+    def roll_back(self, task: str, reason: str = "", by: str = "") -> ModelVersion | None:
+        """Undo the last promotion of a task. Returns the version that is current now, if there is one."""
+        return self.workspace.rollback(task, person(by), reason)
+
+    # handing on
+
+    def exportable(self, task: str) -> list[str]:
+        """Names of the cases and segmented volumes of a task."""
+        return exportable(self.workspace, task)
+
+    def export(
+        self,
+        task: str,
+        names: Sequence[str],
+        folder: Path | str,
+        *,
+        version: str | None = None,
+        overwrite: bool = False,
+    ) -> Following:
+        """Write NAME.seg.nrrd, NAME.labels.nrrd with the task's values, and NAME.json into a folder."""
+        job = start_export(
+            self.workspace,
+            task,
+            list(names),
+            Path(folder).expanduser(),
+            version=version,
+            overwrite=overwrite,
+            python=worker_python(),
+        )
+        return Following(job)

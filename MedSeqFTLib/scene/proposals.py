@@ -1,0 +1,70 @@
+"""Segmenting a volume of the scene in the background, and bringing the result beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import SimpleITK as sitk
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.jobs.following import Following
+from MedSeqFTLib.jobs.job import JobFolder
+from MedSeqFTLib.scene.observers import weak
+from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.workspace.schema import Segmentation
+from MedSeqFTLib.workspace.segmentations import segmentations, verify_segmentation
+from MedSeqFTLib.workspace.workspace import Workspace
+
+#: Attribute of a segmentation node: the segmentation_sha256 of the stored proposal that it began as.
+PROPOSAL = "MedSeqFT.Proposal"
+
+
+class SegmentingJob(Following):
+    """A volume that is being segmented. The volume may be removed from the scene meanwhile."""
+
+    def __init__(self, folder: JobFolder, workspace: Workspace, volume: Any) -> None:
+        super().__init__(folder)
+        self._workspace = workspace
+        self._volume = weak(volume)
+        self._name = str(volume.GetName())
+
+    def load(self) -> Any:
+        """Put the result beside the volume, as a new segmentation node. Returns the node.
+
+        Raises:
+            JobError: the job is not finished.
+            InputError: the volume is no longer in the scene; the result stays in the workspace.
+            GeometryError: the volume was moved meanwhile.
+        """
+        record = self.result(Segmentation)
+        volume = self._volume.Get()
+        if volume is None or volume.GetScene() is None:
+            raise InputError(
+                f"Volume {self._name!r} is no longer in the scene; its segmentation {record.name} is kept in the "
+                "workspace: load the volume again, then the segmentation."
+            )
+        return add_proposal(self._workspace, record, volume)
+
+
+def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any:
+    """Put a stored segmentation beside a volume, as a new segmentation node, which remembers where it comes from.
+
+    Raises:
+        InputError: the volume cannot be used.
+        GeometryError: the volume is another one, or was moved since it was segmented.
+        WorkspaceError: the stored file is damaged.
+    """
+    labels = workspace.task(record.task).labels
+    stored = read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True)
+    spoken_of = [label for label in labels if label.name in stored.found]
+    image: sitk.Image = stored.image
+    node = add_segmentation(volume, image, spoken_of, f"{volume.GetName()} by {record.version}")
+    node.SetAttribute(PROPOSAL, record.segmentation_sha256)
+    return node
+
+
+def proposal_of(workspace: Workspace, task: str, node: Any) -> Segmentation | None:
+    """The stored segmentation that a node began as; None if it was drawn from nothing, or for another workspace."""
+    sha256 = node.GetAttribute(PROPOSAL)
+    return next((r for r in segmentations(workspace, task) if r.segmentation_sha256 == sha256), None)

@@ -1,0 +1,91 @@
+"""Volume nodes and images. Arrays are [z, y, x]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import vtk
+from numpy.typing import NDArray
+from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.geometry import Geometry, check_grid
+from MedSeqFTLib.imaging.volumes import check_finite
+from MedSeqFTLib.scene.grids import grid_of_volume, place_volume
+
+
+def image_of(node: Any) -> sitk.Image:
+    """A copy of a scalar volume, as it lies in the world: linear parent transforms are hardened in the copy.
+
+    The node is not changed. Voxel type and values stay as they are.
+
+    Raises:
+        InputError: not a volume, a label map, several values per voxel, no voxels, NaN or infinite ones.
+        GeometryError: under a non-linear transform, or a grid that is sheared or otherwise unusable.
+    """
+    image = volume_grid(node).image_of(voxels_of(node.GetImageData()))
+    check_finite(image, f"Volume {node.GetName()!r}")
+    return image
+
+
+def volume_grid(node: Any) -> Geometry:
+    """The grid of `image_of`, without copying voxels. Raises as that, except for NaN."""
+    where = _checked_volume(node)
+    grid = grid_of_volume(node)
+    check_grid(grid, where)
+    return grid
+
+
+def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
+    """A new scalar volume node with a copy of an image. Returns the node."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetAndObserveImageData(image_data_of(sitk.GetArrayViewFromImage(image)))
+    place_volume(node, Geometry.of(image))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def voxels_of(image_data: Any) -> NDArray[Any]:
+    """The scalars of a vtkImageData [z, y, x]; shares its memory, so copy what is to be kept."""
+    scalars = image_data.GetPointData().GetScalars()
+    if scalars is None:
+        return np.zeros((0, 0, 0), np.uint8)
+    return vtk_to_numpy(scalars).reshape(image_data.GetDimensions()[::-1])
+
+
+def image_data_of(array: NDArray[Any], kind: Any = vtk.vtkImageData, first: Sequence[int] = (0, 0, 0)) -> Any:
+    """A vtkImageData or another `kind` of it: a copy of an array [z, y, x] that begins at voxel `first` (x, y, z)."""
+    result = kind()
+    bounds = [(start, start + size - 1) for start, size in zip(first, array.shape[::-1], strict=True)]
+    result.SetExtent(*(bound for pair in bounds for bound in pair))
+    result.AllocateScalars(get_vtk_array_type(array.dtype), 1)
+    vtk_to_numpy(result.GetPointData().GetScalars())[:] = array.ravel()
+    return result
+
+
+def _checked_volume(node: Any) -> str:
+    """How messages name the volume. Raises InputError if it is none that can be segmented."""
+    if node is None:
+        raise InputError("No volume is selected: load a volume and choose it.")
+    where = f"Volume {node.GetName()!r}"
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(
+            f"{node.GetName()!r} is a {node.GetNodeTagName()} node, not a 3D volume; of a sequence, choose the volume "
+            "that shows its present time point."
+        )
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(f"{where} is a label map, not an image; choose the image that it belongs to.")
+    data = node.GetImageData()
+    if data is None or 0 in data.GetDimensions() or data.GetPointData().GetScalars() is None:
+        tensors = data is not None and data.GetPointData().GetTensors() is not None
+        reason = "holds tensors" if tensors else "is empty: it has no voxels"
+        raise InputError(f"{where} {reason}; load an image and choose that.")
+    if (components := data.GetNumberOfScalarComponents()) != 1:
+        raise InputError(
+            f"{where} has {components} values per voxel (colour, vector or several time points); one is expected: "
+            "extract one of them with the module Vector to Scalar Volume, or load a single time point."
+        )
+    return where
