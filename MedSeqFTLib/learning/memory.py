@@ -11,6 +11,7 @@ import torch
 
 from MedSeqFTLib.errors import JobError
 from MedSeqFTLib.learning.data import patch_unit
+from MedSeqFTLib.learning.runtime import right_compute
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 
@@ -25,9 +26,15 @@ def learn_in_memory(strategy: Strategy, context: Context, folder: Path) -> Learn
 
     def smaller() -> tuple[Callable[[], Learned], str]:
         less, how = halved(context)
-        return lambda: strategy.learn(less, folder), how
+        return lambda: _learn(strategy, less, folder), how
 
-    return once_more_with_less(lambda: strategy.learn(context, folder), smaller, context)
+    return once_more_with_less(lambda: _learn(strategy, context, folder), smaller, context)
+
+
+def _learn(strategy: Strategy, context: Context, folder: Path) -> Learned:
+    patches = [plan.patch for plan in context.plans.values()]
+    compute = right_compute(context.compute, context.parent.network, patches, context.reporter)
+    return strategy.learn(replace(context, compute=compute), folder)
 
 
 def once_more_with_less(

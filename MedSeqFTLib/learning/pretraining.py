@@ -16,7 +16,7 @@ from MedSeqFTLib.imaging.sampling import in_shuffled_order, random_start
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.publishing import publish_pretrained, published_by
-from MedSeqFTLib.learning.runtime import settle_compute
+from MedSeqFTLib.learning.runtime import right_compute, settle_compute
 from MedSeqFTLib.learning.settings import ImageGroup, PretrainSettings
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.backbone import Backbone
@@ -100,24 +100,25 @@ class PretextTraining:
     def fit(self, stage: str, modules: Mapping[str, nn.Module], backbone: Backbone, pretext: Pretext) -> None:
         """Train `modules`: the backbone and the head, or the head alone."""
         settings = self.settings
+        compute = right_compute(self.compute, settings.network, [self.patch], self.reporter)
         Training(
             stage,
             modules,
-            partial(self._losses, backbone, pretext),
+            partial(self._losses, backbone, pretext, compute),
             steps=settings.steps,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            compute=self.compute,
+            compute=compute,
             reporter=self.reporter,
             checkpoint_seconds=settings.checkpoint_seconds,
             identity=self.identity,
         ).run()
 
-    def _losses(self, backbone: Backbone, pretext: Pretext, step: int) -> Mapping[str, Tensor]:
+    def _losses(self, backbone: Backbone, pretext: Pretext, compute: Compute, step: int) -> Mapping[str, Tensor]:
         size = self.settings.batch_size
         samples = range(step * size, (step + 1) * size)
-        crops = torch.stack([self._crop(index) for index in samples]).to(self.compute.device)
-        with self.compute.autocast():
+        crops = torch.stack([self._crop(index) for index in samples]).to(compute.device)
+        with compute.autocast():
             loss = pretext(backbone, crops, [(self.seed, index, 2) for index in samples])
         return {"reconstruction": loss.mean()}
 

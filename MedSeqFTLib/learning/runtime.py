@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,12 @@ import SimpleITK as sitk
 import torch
 from filelock import FileLock
 
+from MedSeqFTLib.imaging.cache import Index3
 from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.settings import Settings
-from MedSeqFTLib.models.compute import Compute, choose_device, with_precision
+from MedSeqFTLib.models.compute import Compute, choose_device, right_precision, with_precision
 from MedSeqFTLib.workspace.files import read_json, write_json
+from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.schema import Document
 
 _KEPT = "precision-"
@@ -43,6 +46,17 @@ def settle_compute(settings: Settings, folder: Path, teller: Teller) -> Compute:
         compute = with_precision(device, settings.precision)
     teller.device(str(device), f"Computing on {described(compute)}.")
     return compute
+
+
+def right_compute(compute: Compute, network: NetworkSpec, patches: Iterable[Index3], teller: Teller) -> Compute:
+    """What to train with on patches of these sizes (voxels, z, y, x): float32 where bfloat16 would go wrong."""
+    right = right_precision(compute, network, patches)
+    if right is not compute:
+        teller.warning(
+            f"PyTorch {torch.__version__} computes wrong bfloat16 gradients for these patches on this processor; this "
+            "stage computes in float32, which takes longer. Patches of another size may be faster (patch_side)."
+        )
+    return right
 
 
 def use_threads(number: int) -> None:

@@ -113,7 +113,7 @@ class StrategySettings(AdaptSettings):
 
     lwf_weight: Annotated[float, Field(ge=0)] = 1.0
     lwf_temperature: Annotated[float, Field(gt=0)] = 2.0
-    ewc_weight: Annotated[float, Field(ge=0)] = 1.0
+    ewc_weight: Annotated[float, Field(ge=0)] = 0.1
     ewc_patches: Annotated[int, Field(ge=1)] = 64  # whose gradients tell how important a weight is
     replay_weight: Annotated[float, Field(ge=0)] = 1.0
     lora_rate: Rate = 1e-2

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.cache import Index3
+from MedSeqFTLib.models.backbone import Backbone
+from MedSeqFTLib.models.networks import build_backbone
+from MedSeqFTLib.workspace.networks import NetworkSpec
 
 _ROUNDS = 3
+_ROUNDING = 0.5  # of a gradient's length: rounding changes some by a fifth, what is wrong is off by its whole length
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def with_precision(device: torch.device, precision: str) -> Compute:
-    """A device with the precision asked for ("auto": bfloat16 where trying shows it to be faster and right)."""
+    """A device with the precision asked for ("auto": the faster of float32 and bfloat16, found by trying)."""
     if precision == "auto":
-        precision = "bfloat16" if bfloat16_is_faster(device) and bfloat16_is_right(device) else "float32"
+        precision = "bfloat16" if bfloat16_is_faster(device) else "float32"
     return Compute(device, getattr(torch, precision))
 
 
@@ -91,22 +98,38 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     return fastest[torch.bfloat16] < 0.9 * fastest[torch.float32]
 
 
-def bfloat16_is_right(device: torch.device) -> bool:
-    """Whether a convolution over very few voxels, as in the deepest layers for small patches, has the right gradient.
+def right_precision(compute: Compute, network: NetworkSpec, patches: Iterable[Index3]) -> Compute:
+    """The same, or float32 where bfloat16 gives this network wrong gradients for patches of one of these sizes.
 
-    With torch 2.13 on processors with AVX512-BF16 it is whatever lay in memory before.
+    With torch 2.13 on processors with AVX512-BF16, the gradient of a kernel over a feature map that is two voxels deep
+    is whatever lay in memory before. Other depths are right, and so are other devices.
+
+    Args:
+        patches: voxels, z, y, x.
     """
-    conv = nn.Conv3d(16, 16, 3, padding=1).to(device)
-    image = torch.ones((2, 16, 2, 2, 2), device=device)
-    right = _weight_gradient(conv, image, torch.float32)
-    tries = [_weight_gradient(conv, image, torch.bfloat16) for _ in range(_ROUNDS)]
-    return all(torch.allclose(found, right, rtol=0, atol=0.1 * float(right.abs().max())) for found in tries)
+    if compute.dtype is not torch.bfloat16 or compute.device.type != "cpu":
+        return compute
+    right = all(_bfloat16_is_right(network, patch) for patch in sorted(set(patches)))
+    return compute if right else replace(compute, dtype=torch.float32)
 
 
-def _weight_gradient(conv: nn.Conv3d, image: Tensor, dtype: torch.dtype) -> Tensor:
+@cache
+def _bfloat16_is_right(network: NetworkSpec, patch: Index3) -> bool:
+    backbone, image = build_backbone(network, 0), torch.rand((1, 1, *patch))
+    kernels = [p for p in backbone.parameters() if p.ndim > 1]  # the gradient of a bias may be nothing but rounding
+    # float32 comes second: it would leave the right gradients in memory
+    found, wanted = (_gradients(backbone, kernels, image, dtype) for dtype in (torch.bfloat16, torch.float32))
+    return all(float((f - w).norm()) <= _ROUNDING * float(w.norm()) for f, w in zip(found, wanted, strict=True))
+
+
+def _gradients(
+    backbone: Backbone, kernels: Sequence[nn.Parameter], image: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Of everything that the backbone computes."""
     with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
-        result = conv(image)
-    return torch.autograd.grad(result.float().square().mean(), conv.weight)[0]
+        features = backbone(image)
+    computed = torch.stack([part.float().square().mean() for part in (*features.encoder, features.decoder)])
+    return torch.autograd.grad(computed.sum(), kernels)
 
 
 def _time_convolutions(device: torch.device, dtype: torch.dtype, side: int) -> float:
