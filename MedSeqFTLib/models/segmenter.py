@@ -56,6 +56,6 @@ class Segmenter:
         labels.CopyInformation(canonical)
         return from_canonical(labels, Geometry.of(image))
 
-    def _predict(self, window: Tensor) -> Tensor:
+    def _predict(self, windows: Tensor) -> Tensor:
         with self._compute.autocast():
-            return self._head(self._backbone(window))
+            return self._head(self._backbone(windows))

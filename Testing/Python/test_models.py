@@ -39,6 +39,18 @@ def test_the_backbone_computes_what_monais_network_computes() -> None:
     assert [tuple(level.shape[1:]) for level in features.encoder] == [(4, 8, 8, 8), (8, 4, 4, 4), (16, 4, 4, 4)]
 
 
+def test_a_sample_alone_gives_what_it_gives_in_company() -> None:
+    """On a CPU it is computed twice, because that takes less time than once."""
+    backbone = build_backbone(SMALL, seed=0)
+    alone, together = backbone(IMAGE[:1]), backbone(IMAGE)
+    for one, two in zip((*alone.encoder, alone.decoder), (*together.encoder, together.decoder), strict=True):
+        assert one.shape[0] == 1
+        assert torch.allclose(one, two[:1], atol=1e-5)
+    kernel = next(p for p in backbone.parameters() if p.ndim == 5)
+    once, again = (torch.autograd.grad(f.decoder[:1].square().sum(), kernel)[0] for f in (alone, together))
+    assert torch.allclose(once, again, rtol=1e-3, atol=1e-4)
+
+
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second, other = (build_backbone(SMALL, seed).state_dict() for seed in (1, 1, 2))

@@ -46,9 +46,9 @@ def test_windows_cover_every_voxel_and_stay_inside(side: int, patch: int, overla
 def test_the_decisions_are_monais(shape: tuple[int, int, int], overlap: float) -> None:
     net, image, calls = network(), volume(shape), []
 
-    def predictor(window: Tensor) -> Tensor:
-        calls.append(1)
-        return net(window)
+    def predictor(windows: Tensor) -> Tensor:
+        calls.extend(windows)
+        return net(windows)
 
     ours = predict_classes(predictor, image, (16, 16, 16), overlap=overlap)
     with torch.inference_mode():
