@@ -192,6 +192,15 @@ def test_missing_data_is_told_at_the_start(data: Path, tmp_path: Path, run: Run,
     assert not folder.exists()
 
 
+def test_a_benchmark_without_its_baseline_is_refused_at_the_start(data: Path, tmp_path: Path, run: Run) -> None:
+    text = CONFIG.replace('[[strategies]]\nkind = "parallel"\n\n', "")  # the longer one only shows convergence
+    (tmp_path / "balls.toml").write_text(text, encoding="utf-8")
+    code, _, error = run(*arguments(tmp_path, tmp_path / "results"), "--data", str(data))
+    assert code == 2
+    assert "balls.toml has no strategy of the kind 'parallel' with the budget 1" in error
+    assert not (tmp_path / "results").exists()
+
+
 def test_another_split_needs_another_folder(finished: Path, data: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "balls.toml").write_text(CONFIG.replace("held_out = 1\ntrain", "held_out = 2\ntrain"), encoding="utf-8")
     code, _, error = run(

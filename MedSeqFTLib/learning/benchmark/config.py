@@ -163,6 +163,11 @@ class BenchmarkConfig(_Table):
         except ValidationError as error:
             raise InputError(f"The benchmark cannot be computed so: {explain(error)}.") from error
 
+    @property
+    def baseline(self) -> BenchmarkStrategy | None:
+        """What the others are compared with."""
+        return next((s for s in self.strategies if s.kind == BASELINE and not s.is_curve), None)
+
     def task(self, name: str) -> BenchmarkTask:
         """The task of this name, which exists."""
         return next(task for task in self.tasks if task.name == name)

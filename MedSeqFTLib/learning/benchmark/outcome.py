@@ -55,7 +55,7 @@ class Outcome:
             facts=(*facts, ("Computed on", "; ".join(sorted({record.computed_on for record in found.values()})))),
             cautions=tuple(cautions),
             unfinished=len(records) - len(found),
-            baseline=next((s.name for s in self.config.strategies if s.kind == BASELINE and not s.is_curve), ""),
+            baseline=self.config.baseline.name if self.config.baseline else "",
         )
 
     def _baselines(self, runs: Sequence[Run], found: Mapping[str, CellRecord]) -> tuple[Transfer, ...]:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.evaluation.comparison_page import write_comparison
 from MedSeqFTLib.learning.benchmark.cells import Cell, Planner, Run, in_order
-from MedSeqFTLib.learning.benchmark.config import BenchmarkConfig
+from MedSeqFTLib.learning.benchmark.config import BASELINE, BenchmarkConfig
 from MedSeqFTLib.learning.benchmark.estimate import Estimate, estimate
 from MedSeqFTLib.learning.benchmark.material import Material, Missing, draw, find_data, has_foundation
 from MedSeqFTLib.learning.benchmark.outcome import Outcome
@@ -40,7 +40,16 @@ class Session:
         return find_data(self.config, self.data, self.folder)[1]
 
     def refuse_missing(self) -> None:
-        """Raises InputError that names every data set and file that cannot be used, and where to get it."""
+        """Before hours are spent: is there everything that the benchmark needs?
+
+        Raises:
+            InputError: names every data set and file that cannot be used, and where to get it; or there is no baseline.
+        """
+        if self.config.baseline is None:
+            raise InputError(
+                f"The benchmark {self.source.name} has no strategy of the kind '{BASELINE}' with the budget 1, which "
+                "the others are compared with; add one."
+            )
         lines = [
             f"{m.task.name}: {m.reason}{f' Get it from: {m.task.source}.' * bool(m.task.source)}" for m in self.missing
         ]
