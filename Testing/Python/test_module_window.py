@@ -1,0 +1,60 @@
+"""The shipped MedSeqFT.py and its .ui, opened and clicked, and the layer that it runs on."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from slicer_program import Window, metadata, scene, window  # noqa: F401
+
+import MedSeqFTLib
+from MedSeqFTLib.models.catalogue import catalogue
+
+
+def test_opening_shows_the_library_and_no_list_yet(window: Window) -> None:  # noqa: F811
+    assert window.ui.versionLabel.text == MedSeqFTLib.__version__
+    assert window.ui.folderLabel.text.endswith("MedSeqFTLib")
+    assert window.ui.commandLineEdit.visible
+    assert window.ui.foundationCollapsibleButton.collapsed
+    assert window.ui.foundationTreeWidget.topLevelItemCount == 0
+
+
+def test_a_click_on_the_bar_lists_the_foundation_models(window: Window) -> None:  # noqa: F811
+    window.click(window.ui.foundationCollapsibleButton, y=8)
+    tree = window.ui.foundationTreeWidget
+    models = catalogue().models
+    assert not window.ui.foundationCollapsibleButton.collapsed
+    assert tree.visible
+    assert [tree.topLevelItem(row).text(0) for row in range(len(models))] == [model.title for model in models]
+    assert window.ui.foundationLabel.text.startswith(f"{len(models)} models")
+
+
+def test_a_missing_package_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    for name in [name for name in sys.modules if name.startswith("MedSeqFTLib.models.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    window.click(window.ui.foundationCollapsibleButton, y=8)
+    assert "pydantic" in window.ui.foundationLabel.text
+    assert window.ui.foundationTreeWidget.topLevelItemCount == 0
+
+
+def test_the_module_tells_slicer_what_it_is(window: Window) -> None:  # noqa: F811
+    told = metadata(window.module)
+    assert (told.title, told.categories) == ("MedSeqFT", ["Segmentation"])
+    assert "research only" in told.helpText
+
+
+def test_the_layer_is_as_strict_as_pythonqt(window: Window) -> None:  # noqa: F811
+    label = window.ui.versionLabel
+    with pytest.raises(AttributeError, match="txt"):
+        label.txt = "misspelt"
+    with pytest.raises(AttributeError, match="setTxt"):
+        label.setTxt("misspelt")
+    with pytest.raises(TypeError):
+        label.text()  # a value, not a method
+    with pytest.raises(AttributeError, match="no signal"):
+        label.connect("clicked(bool)", print)
+    label.setText("a setter works")
+    assert label.text == "a setter works"
+    assert label.isEnabled()
+    assert isinstance(window.ui.foundationTreeWidget.selectionMode, int)
