@@ -66,6 +66,7 @@ def supply(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, found in (("qt", qt), ("ctk", ctk), ("slicer.i18n", i18n), (base_classes().__name__, base_classes())):
         monkeypatch.setitem(sys.modules, name, found)
     monkeypatch.setattr(slicer, "i18n", i18n, raising=False)
+    monkeypatch.setattr(slicer.app, "applicationVersion", "5.12.4", raising=False)
 
 
 class Window:
