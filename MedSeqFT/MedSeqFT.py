@@ -90,6 +90,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
             why = "\n".join(model.obstacles)
             item.setToolTip(0, why or model.get)
             item.setDisabled(bool(why))
+        tree.resizeColumnToContents(0)
         self.ui.foundationLabel.text = _(
             "{count} models; grey ones do not fit this computer (see the tooltip)."
         ).format(count=len(models))
