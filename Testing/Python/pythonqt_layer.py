@@ -14,11 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
-# ImportError: on a computer without a display its system libraries may be missing.
-pytest.importorskip("PySide6.QtGui", reason="PySide6 cannot be used, so no window is tested here", exc_type=ImportError)
-
 from custom_widgets import CUSTOM_WIDGETS
 from PySide6 import QtCore, QtUiTools, QtWidgets
 

@@ -16,6 +16,10 @@ from typing import Any
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import pytest
+
+# ImportError: on a computer without a display its system libraries may be missing.
+pytest.importorskip("PySide6.QtGui", reason="PySide6 cannot be used, so no window is tested here", exc_type=ImportError)
+
 from PySide6 import QtCore, QtTest, QtWidgets
 from pythonqt_layer import Proxy, inside, modules
 from slicer_boot import scene  # noqa: F401
