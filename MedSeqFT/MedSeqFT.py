@@ -53,6 +53,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
         folder, command = self.logic.libraryFolder(), self.logic.commandLine()
         self.ui.versionLabel.text = self.logic.libraryVersion() or _("not found")
         self.ui.folderLabel.text = str(folder) if folder else _("MedSeqFTLib is missing: install the extension again.")
+        self.showSystem(folder is not None)
         self.ui.commandLineEdit.text = command or ""
         self.ui.commandLineEdit.visible = command is not None
         self.ui.commandLabel.text = (
@@ -60,6 +61,12 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
             if command
             else _("The command line is part of the sources, not of this installation.")
         )
+
+    def showSystem(self, libraryFound: bool) -> None:
+        """The program and the packages that it lacks; says nothing without the library."""
+        if libraryFound:
+            panel = importlib.import_module("MedSeqFTLib.scene.panels.system").SystemPanel(self.ui)
+            panel.show()
 
     def onFoundationCollapsed(self, collapsed: bool) -> None:
         """Looks at the catalogue only when somebody wants to see it: opening the module imports nothing."""
@@ -83,6 +90,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
             why = "\n".join(model.obstacles)
             item.setToolTip(0, why or model.get)
             item.setDisabled(bool(why))
+        tree.resizeColumnToContents(0)
         self.ui.foundationLabel.text = _(
             "{count} models; grey ones do not fit this computer (see the tooltip)."
         ).format(count=len(models))
@@ -153,6 +161,8 @@ class MedSeqFTTest(ScriptedLoadableModuleTest):
         ui = slicer.modules.medseqft.widgetRepresentation().self().ui
         self.assertEqual(ui.versionLabel.text, logic.libraryVersion())
         self.assertEqual(ui.folderLabel.text, str(folder))
+        self.assertIn(slicer.app.applicationVersion, ui.programLabel.text)
+        self.assertTrue(ui.packagesLabel.text)
 
     def test_foundation_models_are_listed_or_the_reason_is_told(self):
         """With the library's packages there is a row for each model; without them a sentence."""

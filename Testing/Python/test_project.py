@@ -25,6 +25,8 @@ import MedSeqFTLib
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "MedSeqFTLib"
 MODULE = ROOT / "MedSeqFT" / "MedSeqFT.py"
+#: What runs when the module opens.
+WINDOW = (MODULE, *sorted((LIBRARY / "scene" / "panels").glob("*.py")))
 REQUIREMENTS = ROOT / "Resources" / "Requirements"
 #: Each room may import those of a lower floor, never its neighbours or those above.
 FLOORS = {
@@ -149,7 +151,8 @@ def test_every_widget_that_the_module_uses_is_in_its_ui_file() -> None:
     present = {widget.get("name") for widget in tree.iter("widget")}
     used = {
         node.attr
-        for node in ast.walk(ast.parse(MODULE.read_text(encoding="utf-8")))
+        for path in WINDOW
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "ui"
     }
     assert used, "the module uses no widget at all"
@@ -163,14 +166,23 @@ def test_every_widget_that_the_module_uses_is_in_its_ui_file() -> None:
 
 def test_the_module_imports_only_what_slicer_ships() -> None:
     allowed = {"slicer", "qt", "ctk", "vtk", "numpy", *sys.stdlib_module_names}
-    assert {name.partition(".")[0] for name, at_top in imports(MODULE) if at_top} <= allowed
+    for path in WINDOW:
+        assert {name.partition(".")[0] for name, at_top in imports(path) if at_top} <= allowed, path
+
+
+def test_nothing_that_newer_pythons_or_qt_6_dropped() -> None:
+    for path in (*WINDOW, *library_files()):
+        assert not {name.partition(".")[0] for name, _ in imports(path)} & {"imp", "cgi", "distutils"}, path
+    for path in WINDOW:
+        assert not re.search(r"QTextCodec|QRegExp\b|\.exec_\(", path.read_text(encoding="utf-8")), path
 
 
 def test_translated_strings_are_literals() -> None:
     """An f-string inside _() can never be found by the translation tools."""
     calls = [
         node
-        for node in ast.walk(ast.parse(MODULE.read_text(encoding="utf-8")))
+        for path in WINDOW
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
     ]
     assert calls
