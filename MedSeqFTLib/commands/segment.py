@@ -19,7 +19,7 @@ from MedSeqFTLib.commands.console import (
 )
 
 if TYPE_CHECKING:
-    from MedSeqFTLib.learning.held_out import Reading
+    from MedSeqFTLib.workspace.schema import Reading
 
 
 def segment(

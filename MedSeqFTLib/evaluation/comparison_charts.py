@@ -23,8 +23,9 @@ from MedSeqFTLib.evaluation.chart_style import (
 from MedSeqFTLib.evaluation.comparison_tables import GROUPS
 from MedSeqFTLib.evaluation.continual import READINGS, Analysis
 from MedSeqFTLib.evaluation.forgetting_charts import forgetting_chart, matrices_chart
-from MedSeqFTLib.evaluation.results import CurvePoint, Reading
+from MedSeqFTLib.evaluation.results import CurvePoint
 from MedSeqFTLib.evaluation.tables import NOTHING, Column
+from MedSeqFTLib.workspace.schema import Reading
 
 _POINTS = Column("Gain", "points")
 _TITLE = 34  # height of the title of a panel

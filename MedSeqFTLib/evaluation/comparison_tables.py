@@ -8,9 +8,9 @@ from statistics import median
 from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import Interval
 from MedSeqFTLib.evaluation.continual import MEASURES, READINGS, Analysis
-from MedSeqFTLib.evaluation.results import FOUNDATION, Cost, Reading
+from MedSeqFTLib.evaluation.results import FOUNDATION, Cost
 from MedSeqFTLib.evaluation.tables import Column, Kind, Table, Value, csv_text
-from MedSeqFTLib.workspace.schema import CaseScore
+from MedSeqFTLib.workspace.schema import CaseScore, Reading
 
 OWN, ONE = "Own model per task", "One model for all"
 GROUPS: dict[Reading, str] = {"per-task": OWN, "single-model": ONE}

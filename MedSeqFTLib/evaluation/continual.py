@@ -26,7 +26,8 @@ import numpy as np
 from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import DRAWS, Interval, Values, interval
 from MedSeqFTLib.evaluation.matrices import Matrices, Run
-from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Reading
+from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison
+from MedSeqFTLib.workspace.schema import Reading
 
 MEASURES: tuple[Measure, ...] = ("dice", "hd95", "nsd")
 READINGS: tuple[Reading, ...] = ("per-task", "single-model")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from MedSeqFTLib.evaluation.bootstrap import Interval
 from MedSeqFTLib.evaluation.continual import READINGS, Analysis
-from MedSeqFTLib.evaluation.results import Comparison, Reading
+from MedSeqFTLib.evaluation.results import Comparison
 from MedSeqFTLib.evaluation.tables import Column
+from MedSeqFTLib.workspace.schema import Reading
 
 _FEW_RUNS = 5
 _POINTS = Column("", "points")

@@ -8,8 +8,8 @@ import numpy as np
 
 from MedSeqFTLib.evaluation.averages import Measure
 from MedSeqFTLib.evaluation.bootstrap import Values
-from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Measured, Reading, Transfer
-from MedSeqFTLib.workspace.schema import CaseScore
+from MedSeqFTLib.evaluation.results import FOUNDATION, Comparison, Measured, Transfer
+from MedSeqFTLib.workspace.schema import CaseScore, Reading
 
 Scores = tuple[CaseScore, ...]
 Run = tuple[int, int]  # order, seed

@@ -19,8 +19,8 @@ from MedSeqFTLib import __version__
 from MedSeqFTLib.evaluation import charts
 from MedSeqFTLib.evaluation.charts import LossPoint
 from MedSeqFTLib.workspace.files import write_bytes_atomically
+from MedSeqFTLib.workspace.schema import Reading
 
-Reading = Literal["per-task", "single-model"]
 Outcome = Literal["promoted", "waiting", "kept back", ""]
 
 _TEMPLATES = Path(__file__).parent / "templates"

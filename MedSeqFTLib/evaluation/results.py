@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.workspace.schema import CaseScore
+from MedSeqFTLib.workspace.schema import CaseScore, Reading
 
-Reading = Literal["per-task", "single-model"]
 SingleModel = Literal["measured", "same as per task", "none"]
 CurvePoint = tuple[int, float | None, float | None]  # step, Dice, training loss; None: not known at this step
 FOUNDATION = ""  # the strategy of a Transfer that starts from M_0

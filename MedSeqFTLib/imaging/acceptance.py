@@ -63,7 +63,7 @@ def accept(
     image = read_volume(image_path)
     grid = Geometry.of(image)
     segmented = read_label_map(segmentation_path, task.labels, grid)
-    labels = tuple(label for label in task.labels if label.name in segmented.found)
+    labels = segmented.spoken_of(task.labels)
     case = Case(
         id=name,
         task=task.name,

@@ -35,8 +35,11 @@ class Geometry:
     direction: tuple[float, ...]
 
     @classmethod
-    def of(cls, image: sitk.Image) -> Geometry:
-        """The grid of a 3D image, bit by bit. Raises GeometryError for other dimensions."""
+    def of(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+        """The grid of a 3D image, or of a file whose header was read, bit by bit.
+
+        Raises GeometryError for other dimensions.
+        """
         if image.GetDimension() != 3:
             raise GeometryError(f"A 3D image is expected, this one has {image.GetDimension()} dimensions.")
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())

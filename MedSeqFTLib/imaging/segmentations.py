@@ -37,6 +37,10 @@ class LabelMap:
     overlap_voxels: int
     found: tuple[str, ...]
 
+    def spoken_of(self, labels: Sequence[Label]) -> tuple[Label, ...]:
+        """Those of the task's labels that are found here."""
+        return tuple(label for label in labels if label.name in self.found)
+
 
 def read_label_map(
     path: Path | str, labels: Sequence[Label], grid: Geometry | None = None, *, may_be_empty: bool = False

@@ -193,7 +193,7 @@ def watch(folder: JobFolder, offset: int = 0, interval: float = 0.2) -> Iterator
 
 
 def refuse_second_job(workspace: Workspace) -> None:
-    """Raise WorkspaceBusy if a job runs in the workspace. The worker's lock has the last word, see _start_worker."""
+    """Raise WorkspaceBusy if a job runs in the workspace. The worker's lock has the last word: see launching."""
     if not lock_is_held(workspace.adapting_lock()):
         return
     running = running_job(workspace, EXCLUSIVE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,12 +16,9 @@ from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.workspace.files import explain
 from MedSeqFTLib.workspace.names import checked_name, free_name
 from MedSeqFTLib.workspace.person import person
-from MedSeqFTLib.workspace.schema import Role
+from MedSeqFTLib.workspace.schema import Reading, Role
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
-
-if TYPE_CHECKING:
-    from MedSeqFTLib.learning.held_out import Reading
 
 
 def start_adaptation(

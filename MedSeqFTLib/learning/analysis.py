@@ -17,7 +17,6 @@ from MedSeqFTLib.evaluation.landscape import Landscape, LandscapeSettings, measu
 from MedSeqFTLib.evaluation.variation import Variation, measure_variation
 from MedSeqFTLib.imaging.sampling import Batch, PatchSampler
 from MedSeqFTLib.learning.data import PreparedData
-from MedSeqFTLib.learning.held_out import Reading
 from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
 from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.learning.publishing import software
@@ -27,7 +26,7 @@ from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.weights import chain_head, frozen, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import new_folder_atomically
-from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 BATCH_SIZE: int = AdaptSettings.model_fields["batch_size"].default  # the Dice part of the loss depends on it

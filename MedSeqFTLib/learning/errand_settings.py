@@ -5,12 +5,12 @@ Torch-free, for the window and the command line. File names are those of files i
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from MedSeqFTLib.learning.settings import Settings
-from MedSeqFTLib.workspace.schema import Name, Role
+from MedSeqFTLib.workspace.schema import Name, Reading, Role
 
 INPUT_FOLDER = "input"
 RESULT_FILE = "result.json"
@@ -22,7 +22,7 @@ class SegmentSettings(Settings):
     image: str
     name: Name  # of the volume; NAME-2 and so on if another volume has this name already
     version: Name
-    reading: Literal["per-task", "single-model"] = "per-task"
+    reading: Reading = "per-task"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring windows
 
 

@@ -26,7 +26,7 @@ from MedSeqFTLib.learning.errand_settings import (
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.schema import Case, Document
-from MedSeqFTLib.workspace.segmentations import segmentation_path, segmentations
+from MedSeqFTLib.workspace.segmentations import segmentation_of, segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -116,7 +116,7 @@ def _stored_before(workspace: Workspace, task: str, case_id: str, image: Path, s
 
 def _proposal(workspace: Workspace, task: str, sha256: str | None, image: Path) -> Proposal | None:
     """The stored segmentation that was corrected; without its file where the volume was moved in the meantime."""
-    record = next((r for r in segmentations(workspace, task) if r.segmentation_sha256 == sha256), None)
+    record = segmentation_of(workspace, task, sha256)
     if record is None:
         return None
     path = segmentation_path(workspace, record)
@@ -128,4 +128,4 @@ def _grid(path: Path) -> Geometry:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    return Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return Geometry.of(reader)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import SimpleITK as sitk
 
@@ -11,10 +10,8 @@ from MedSeqFTLib.evaluation.averages import mean_dice
 from MedSeqFTLib.evaluation.metrics import measure_case
 from MedSeqFTLib.learning.data import read_case
 from MedSeqFTLib.models.segmenter import Segmenter
-from MedSeqFTLib.workspace.schema import Case, TaskPlan, TaskScores, Vector3
+from MedSeqFTLib.workspace.schema import Case, Reading, TaskPlan, TaskScores, Vector3
 from MedSeqFTLib.workspace.workspace import Workspace
-
-Reading = Literal["per-task", "single-model"]
 
 #: mm, of the normalised surface Dice. Our choice, one for all structures; it is stored with every score.
 TOLERANCE = 2.0

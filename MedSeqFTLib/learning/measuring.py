@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from MedSeqFTLib.learning.held_out import Reading, known_scores, measure
+from MedSeqFTLib.learning.held_out import known_scores, measure
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
-from MedSeqFTLib.workspace.schema import Case, Role, TaskPlan, TaskScores
+from MedSeqFTLib.workspace.schema import Case, Reading, Role, TaskPlan, TaskScores
 
 STAGE = "held-out cases"
 CANDIDATE = "candidate"  # stands for the version's id until that is known

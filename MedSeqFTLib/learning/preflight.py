@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.workspace.schema import ModelVersion, Role
+from MedSeqFTLib.workspace.schema import ModelVersion, Reading, Role
 from MedSeqFTLib.workspace.workspace import Workspace
-
-if TYPE_CHECKING:
-    from MedSeqFTLib.learning.held_out import Reading
 
 
 def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) -> None:

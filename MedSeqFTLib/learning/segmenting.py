@@ -10,14 +10,13 @@ from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.names import stem_of
 from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
-from MedSeqFTLib.learning.held_out import Reading
 from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import sha256_of
 from MedSeqFTLib.workspace.names import checked_name, name_from
-from MedSeqFTLib.workspace.schema import ModelVersion, Segmentation
+from MedSeqFTLib.workspace.schema import ModelVersion, Reading, Segmentation
 from MedSeqFTLib.workspace.segmentations import (
     SEGMENTATION_FILE,
     name_for_volume,

@@ -115,7 +115,7 @@ def right_precision(compute: Compute, network: NetworkSpec, patches: Iterable[In
 
 @cache
 def _bfloat16_is_right(network: NetworkSpec, patch: Index3) -> bool:
-    backbone, image = build_backbone(network, 0), torch.rand((1, 1, *patch))
+    backbone, image = build_backbone(network, 0), torch.rand((1, 1, *patch), generator=torch.Generator().manual_seed(0))
     kernels = [p for p in backbone.parameters() if p.ndim > 1]  # the gradient of a bias may be nothing but rounding
     # float32 comes second: it would leave the right gradients in memory
     found, wanted = (_gradients(backbone, kernels, image, dtype) for dtype in (torch.bfloat16, torch.float32))
@@ -126,7 +126,7 @@ def _gradients(
     backbone: Backbone, kernels: Sequence[nn.Parameter], image: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
     """Of everything that the backbone computes."""
-    with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
+    with Compute(image.device, dtype).autocast():
         features = backbone(image)
     computed = torch.stack([part.float().square().mean() for part in (*features.encoder, features.decoder)])
     return torch.autograd.grad(computed.sum(), kernels)
@@ -138,7 +138,7 @@ def _time_convolutions(device: torch.device, dtype: torch.dtype, side: int) -> f
     up = nn.ConvTranspose3d(16, 16, 3, stride=2, padding=1, output_padding=1).to(device)
     image = torch.ones((1, 16, side, side, side), device=device)
     start = time.perf_counter()
-    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+    with Compute(device, dtype).autocast():
         result = up(down(image))
     result.float().sum().backward()
     if device.type == "cuda":

@@ -66,8 +66,7 @@ def accept_case(
     files = f"{name}.nrrd", f"{name}.seg.nrrd"
     with workspace.staging() as folder:
         write_image(image, folder / files[0], quick=True)
-        spoken_of = [label for label in labels if label.name in found.found]
-        write_seg_nrrd(found.image, spoken_of, folder / files[1], quick=True)
+        write_seg_nrrd(found.image, found.spoken_of(labels), folder / files[1], quick=True)
         return start_acceptance(
             workspace,
             task,
@@ -94,8 +93,7 @@ def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tupl
     image = read_volume(workspace.image_path(case))
     stored = read_label_map(workspace.segmentation_path(case), labels, Geometry.of(image))
     volume = add_volume(scene, image, case.id)
-    spoken_of = [label for label in labels if label.name in stored.found]
-    return volume, add_segmentation(volume, stored.image, spoken_of, f"{case.id} accepted")
+    return volume, add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{case.id} accepted")
 
 
 def usable_name(volume: Any) -> str:

@@ -23,13 +23,12 @@ from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of
 from MedSeqFTLib.workspace.person import person
-from MedSeqFTLib.workspace.schema import ModelVersion, SelectionScore, Task
+from MedSeqFTLib.workspace.schema import ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from MedSeqFTLib.evaluation.report import DiceRow
-    from MedSeqFTLib.learning.held_out import Reading
 
 
 class SceneLogic:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import SimpleITK as sitk
-
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.jobs.following import Following
@@ -13,7 +11,7 @@ from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.workspace.schema import Segmentation
-from MedSeqFTLib.workspace.segmentations import segmentations, verify_segmentation
+from MedSeqFTLib.workspace.segmentations import segmentation_of, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 #: Attribute of a segmentation node: the segmentation_sha256 of the stored proposal that it began as.
@@ -57,14 +55,11 @@ def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any
     """
     labels = workspace.task(record.task).labels
     stored = read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True)
-    spoken_of = [label for label in labels if label.name in stored.found]
-    image: sitk.Image = stored.image
-    node = add_segmentation(volume, image, spoken_of, f"{volume.GetName()} by {record.version}")
+    node = add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{volume.GetName()} by {record.version}")
     node.SetAttribute(PROPOSAL, record.segmentation_sha256)
     return node
 
 
 def proposal_of(workspace: Workspace, task: str, node: Any) -> Segmentation | None:
     """The stored segmentation that a node began as; None if it was drawn from nothing, or for another workspace."""
-    sha256 = node.GetAttribute(PROPOSAL)
-    return next((r for r in segmentations(workspace, task) if r.segmentation_sha256 == sha256), None)
+    return segmentation_of(workspace, task, node.GetAttribute(PROPOSAL))

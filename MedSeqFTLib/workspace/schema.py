@@ -202,11 +202,15 @@ class CaseScore(Part):
     nsd: dict[str, float | None] = Field(default_factory=dict)  # normalised surface Dice
 
 
+#: Whether a task is segmented by its own model, or by the one model of all tasks (docs/method.md).
+Reading = Literal["per-task", "single-model"]
+
+
 class TaskScores(Part):
-    """Held-out Dice of one task. `reading` as in docs/method.md."""
+    """Held-out Dice of one task."""
 
     task: Name
-    reading: Literal["per-task", "single-model"]
+    reading: Reading
     version: Name  # the version that was measured
     cases: tuple[CaseScore, ...]
     mean_dice: float | None
@@ -349,7 +353,7 @@ class Segmentation(Document):
     name: Name  # of the volume
     task: Name
     version: Name
-    reading: Literal["per-task", "single-model"]
+    reading: Reading
     source_image: str  # name of the file or folder that was segmented, without its path
     pixel_sha256: str  # of the volume
     segmentation_sha256: str

@@ -72,6 +72,11 @@ def segmentations(workspace: Workspace, task: str, name: str | None = None) -> l
     return sorted(records, key=lambda record: (record.created, int(record.version[1:])))
 
 
+def segmentation_of(workspace: Workspace, task: str, sha256: str | None) -> Segmentation | None:
+    """The oldest segmentation of a task whose file has this hash; None if there is none, or no hash."""
+    return next((r for r in segmentations(workspace, task) if r.segmentation_sha256 == sha256), None)
+
+
 def verify_segmentation(workspace: Workspace, record: Segmentation) -> Path:
     """The checked .seg.nrrd. Raises WorkspaceError if it is missing or damaged."""
     path = segmentation_path(workspace, record)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from imaging_samples import oblique
 from numpy.typing import NDArray
 
 from MedSeqFTLib.imaging.geometry import Geometry
+from MedSeqFTLib.workspace.schema import Code
 
 slicer = pytest.importorskip(
     "slicer", reason="slicer-core is not installed, so Slicer cannot read or write anything here"
@@ -24,6 +26,22 @@ from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MASTER = "Binary labelmap"
+GRID = oblique((14, 12, 10))
+SHAPE = GRID.size[::-1]
+ARTERY = Code(scheme="SCT", value="51114001", meaning="Artery")
+VEIN = Code(scheme="SCT", value="29092000", meaning="Vein")
+
+
+def box(*bounds: tuple[int, int], shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Voxels from..to along z, y, x."""
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(*bound) for bound in bounds)] = True
+    return mask
+
+
+ARTERY_MASK = box((2, 5), (3, 8), (4, 9))
+VEIN_MASK = box((4, 7), (5, 9), (6, 11))  # overlaps the artery in 1 * 3 * 3 voxels
+TUMOUR_MASK = box((8, 9), (10, 11), (1, 3))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imaging_samples import counting_image, geometries, oblique, one_line
 from slicer_boot import scene as scene  # a fixture
+from slicer_samples import ARTERY, ARTERY_MASK, GRID, SHAPE, TUMOUR_MASK, VEIN, VEIN_MASK, box, slicer, vtk, vtk_matrix
 from slicer_samples import ijk_to_ras as expected_matrix
-from slicer_samples import slicer, vtk, vtk_matrix
 
 from MedSeqFTLib.errors import GeometryError, InputError
 from MedSeqFTLib.imaging.geometry import Geometry, onto_grid
@@ -24,11 +24,7 @@ from MedSeqFTLib.scene.segmentations import Overlap, drawn_on, findings, label_m
 from MedSeqFTLib.scene.volumes import add_volume, image_data_of, volume_grid
 from MedSeqFTLib.workspace.schema import Code, Label
 
-GRID = oblique((14, 12, 10))
-SHAPE = GRID.size[::-1]
 BINARY = "Binary labelmap"
-ARTERY = Code(scheme="SCT", value="51114001", meaning="Artery")
-VEIN = Code(scheme="SCT", value="29092000", meaning="Vein")
 LABELS = (
     Label(value=7, name="Artery", color=(0.9, 0.1, 0.125), code=ARTERY),
     Label(value=3, name="Gefäß & Co: 2", color=(0.0, 0.5, 0.25), code=VEIN),
@@ -36,18 +32,6 @@ LABELS = (
 )
 CONTEXT = "Segmentation category and type - DICOM master list~SCT^85756007^Tissue"
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def box(*bounds: tuple[int, int], shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Voxels from..to along z, y, x."""
-    mask = np.zeros(shape, bool)
-    mask[tuple(slice(*bound) for bound in bounds)] = True
-    return mask
-
-
-ARTERY_MASK = box((2, 5), (3, 8), (4, 9))
-VEIN_MASK = box((4, 7), (5, 9), (6, 11))  # overlaps the artery in 1 * 3 * 3 voxels
-TUMOUR_MASK = box((8, 9), (10, 11), (1, 3))
 
 
 @pytest.fixture

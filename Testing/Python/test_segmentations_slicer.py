@@ -7,19 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from imaging_samples import counting_image, oblique
-from slicer_samples import SlicerScene, by_name, ijk_to_ras, write_volume_in_slicer
+from imaging_samples import counting_image
+from slicer_samples import (
+    ARTERY,
+    ARTERY_MASK,
+    GRID,
+    SHAPE,
+    TUMOUR_MASK,
+    VEIN,
+    VEIN_MASK,
+    SlicerScene,
+    box,
+    by_name,
+    ijk_to_ras,
+    write_volume_in_slicer,
+)
 
 from MedSeqFTLib.imaging.geometry import Geometry, difference
 from MedSeqFTLib.imaging.seg_nrrd import read_segments
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import read_volume
-from MedSeqFTLib.workspace.schema import Code, Label
+from MedSeqFTLib.workspace.schema import Label
 
-GRID = oblique((14, 12, 10))
-SHAPE = GRID.size[::-1]
-ARTERY = Code(scheme="SCT", value="51114001", meaning="Artery")
-VEIN = Code(scheme="SCT", value="29092000", meaning="Vein")
 LABELS = (
     Label(value=7, name="Artery", color=(0.9, 0.1, 0.123456789), code=ARTERY),
     Label(value=3, name="Gefäß & Co: 2", color=(0.0, 0.5, 0.25), code=VEIN),
@@ -29,18 +38,6 @@ ENTRY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~{}~^^~"
     "Anatomic codes - DICOM master list~^^~^^"
 )
-
-
-def box(*bounds: tuple[int, int]) -> np.ndarray:
-    """Voxels from..to along z, y, x."""
-    mask = np.zeros(SHAPE, bool)
-    mask[tuple(slice(*bound) for bound in bounds)] = True
-    return mask
-
-
-ARTERY_MASK = box((2, 5), (3, 8), (4, 9))
-VEIN_MASK = box((4, 7), (5, 9), (6, 11))  # overlaps the artery in 1 * 3 * 3 voxels
-TUMOUR_MASK = box((8, 9), (10, 11), (1, 3))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from MedSeqFTLib.learning.benchmark.estimate import units
 from MedSeqFTLib.learning.benchmark.material import Material
 from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_folder, is_finished, record_of
 from MedSeqFTLib.learning.data import PreparedData
-from MedSeqFTLib.learning.held_out import Reading, measure
+from MedSeqFTLib.learning.held_out import measure
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.progress import Reporter, Teller
 from MedSeqFTLib.learning.publishing import published_by
@@ -39,7 +39,7 @@ from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import write_json
-from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+from MedSeqFTLib.workspace.schema import ModelVersion, Reading, TaskScores
 
 _PAUSE = 2.0  # seconds between two looks at cells that others compute
 _TIMES = "times.txt"
