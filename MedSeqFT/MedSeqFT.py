@@ -1,20 +1,23 @@
 """The 3D Slicer module. Thin by design: what it shows comes from MedSeqFTLib, and opening it imports nothing else."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import qt
 import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
 
 class MedSeqFT(ScriptedLoadableModule):
@@ -34,8 +37,39 @@ class MedSeqFT(ScriptedLoadableModule):
         self.parent.acknowledgementText = _("Licensed under the Apache License 2.0.")
 
 
-class MedSeqFTWidget(ScriptedLoadableModuleWidget):
-    """Shows which library was found, how to run it, and which foundation models there are."""
+@parameterNodeWrapper
+class MedSeqFTParameterNode:
+    """What is saved with the scene. No folder and no job: they belong to the computer and to the workspace."""
+
+    task: str
+    volume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    role: Annotated[str, Choice(["train", "validation"])] = "train"
+    preset: Annotated[str, Choice(["quick", "balanced", "thorough"])] = "balanced"
+    suggestion: Annotated[str, Choice(["lowest confidence", "most unlike", "random"])] = "lowest confidence"
+    exportAll: bool = False
+
+
+#: The panels from top to bottom: module below MedSeqFTLib.scene.panels, and class.
+PANELS = (
+    ("set_up", "SetUpPanel"),
+    ("task", "TaskPanel"),
+    ("segment", "SegmentPanel"),
+    ("correct", "CorrectPanel"),
+    ("worklist", "WorklistPanel"),
+    ("adapt", "AdaptPanel"),
+    ("export", "ExportPanel"),
+)
+
+
+class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Loads the .ui, builds the panels of MedSeqFTLib.scene.panels, and binds them to the scene's parameter node."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.panels = []
+        self._guiTag = None
 
     def setup(self) -> None:
         """Called once, when the user opens the module for the first time."""
@@ -46,27 +80,68 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.ui.foundationCollapsibleButton.connect("contentsCollapsed(bool)", self.onFoundationCollapsed)
-        self.showState()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.showLibrary()
+        if self.logic.libraryFolder():
+            self.buildPanels()
 
-    def showState(self) -> None:
-        """Fills the panel from the logic."""
-        folder, command = self.logic.libraryFolder(), self.logic.commandLine()
-        self.ui.versionLabel.text = self.logic.libraryVersion() or _("not found")
-        self.ui.folderLabel.text = str(folder) if folder else _("MedSeqFTLib is missing: install the extension again.")
-        self.showSystem(folder is not None)
-        self.ui.commandLineEdit.text = command or ""
-        self.ui.commandLineEdit.visible = command is not None
-        self.ui.commandLabel.text = (
-            _("In a terminal, with Python 3.10 to 3.12 (not Slicer's own):")
-            if command
-            else _("The command line is part of the sources, not of this installation.")
+    def showLibrary(self) -> None:
+        """Which library was found, and where."""
+        folder = self.logic.libraryFolder()
+        self.ui.versionLabel.text = (
+            _("{version} in {folder}").format(version=self.logic.libraryVersion(), folder=folder)
+            if folder
+            else _("MedSeqFTLib is missing: install the extension again.")
         )
 
-    def showSystem(self, libraryFound: bool) -> None:
-        """The program and the packages that it lacks; says nothing without the library."""
-        if libraryFound:
-            panel = importlib.import_module("MedSeqFTLib.scene.panels.system").SystemPanel(self.ui)
-            panel.show()
+    def buildPanels(self) -> None:
+        """Makes the panels; each looks after its own widgets."""
+        library = "MedSeqFTLib.scene.panels"
+        self.session = importlib.import_module(f"{library}.session").Session(self.logic.getParameterNode())
+        for module, name in PANELS:
+            panel = getattr(importlib.import_module(f"{library}.{module}"), name)
+            self.panels.append(panel(self.ui, self.session))
+        self.bind()
+
+    def bind(self) -> None:
+        """Binds the widgets to the parameter node of the scene, and lets the panels look."""
+        if self._guiTag is None and self.panels:
+            self.session.parameters = self.logic.getParameterNode()
+            self._guiTag = self.session.parameters.connectGui(self.ui)
+            self.session.changed()
+
+    def unbind(self) -> None:
+        """The widgets no longer write into the parameter node, nor it into them."""
+        if self._guiTag is not None:
+            self.session.parameters.disconnectGui(self._guiTag)
+            self._guiTag = None
+
+    def enter(self) -> None:
+        """Called each time the user opens the module."""
+        self.bind()
+
+    def exit(self) -> None:
+        """Called each time the user leaves for another module. Jobs go on, and are followed."""
+        self.unbind()
+
+    def onSceneStartClose(self, _caller, _event) -> None:
+        """The parameter node is about to go."""
+        self.unbind()
+
+    def onSceneEndClose(self, _caller, _event) -> None:
+        """The panels go on with the new, empty scene. The workspace stays open, and jobs go on."""
+        if self.panels:
+            self.session.parameters = self.logic.getParameterNode()
+        if self.parent.isEntered:
+            self.bind()
+
+    def cleanup(self) -> None:
+        """Called when Slicer ends or the module is reloaded."""
+        self.unbind()
+        for panel in self.panels:
+            panel.close()
+        self.removeObservers()
 
     def onFoundationCollapsed(self, collapsed: bool) -> None:
         """Looks at the catalogue only when somebody wants to see it: opening the module imports nothing."""
@@ -97,7 +172,11 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget):
 
 
 class MedSeqFTLogic(ScriptedLoadableModuleLogic):
-    """Finds the library and the launcher, and reads the catalogue of foundation models. Needs no user interface."""
+    """Finds the library, and reads the catalogue of foundation models. What the panels do: MedSeqFTLib.scene.logic."""
+
+    def getParameterNode(self):
+        """What is saved with the scene, typed."""
+        return MedSeqFTParameterNode(super().getParameterNode())
 
     def libraryFolder(self) -> Path | None:
         """The folder MedSeqFTLib: beside this file when installed, one level up in the sources. None if missing."""
@@ -122,13 +201,6 @@ class MedSeqFTLogic(ScriptedLoadableModuleLogic):
         self.libraryVersion()
         models = importlib.import_module("MedSeqFTLib.models.catalogue").catalogue().models
         return importlib.import_module("MedSeqFTLib.models.availability").choices(models)
-
-    def commandLine(self) -> str | None:
-        """What to type to use the command line. None in an installation, which has no launcher."""
-        folder = self.libraryFolder()
-        launcher = folder.parent / "run.py" if folder else None
-        python = "py" if os.name == "nt" else "python3"
-        return f'{python} "{launcher}" --help' if launcher and launcher.is_file() else None
 
 
 class MedSeqFTTest(ScriptedLoadableModuleTest):
@@ -159,8 +231,8 @@ class MedSeqFTTest(ScriptedLoadableModuleTest):
         self.assertIsNotNone(folder)
         self.assertIn(f'__version__ = "{logic.libraryVersion()}"', (folder / "__init__.py").read_text(encoding="utf-8"))
         ui = slicer.modules.medseqft.widgetRepresentation().self().ui
-        self.assertEqual(ui.versionLabel.text, logic.libraryVersion())
-        self.assertEqual(ui.folderLabel.text, str(folder))
+        self.assertIn(logic.libraryVersion(), ui.versionLabel.text)
+        self.assertIn(str(folder), ui.versionLabel.text)
         self.assertIn(slicer.app.applicationVersion, ui.programLabel.text)
         self.assertTrue(ui.packagesLabel.text)
 

@@ -1,0 +1,72 @@
+"""What every panel is, and how an error reaches the user."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.session import Session
+
+
+class Panel:
+    """A collapsible part of the window. It is enabled when it can be used, and says otherwise why not."""
+
+    def __init__(self, ui: Any, session: Session, frame: Any, state: Any) -> None:
+        """Connect the widgets; nothing is looked at before the first `refresh`.
+
+        Args:
+            frame: the panel's collapsible button.
+            state: its label for a sentence.
+        """
+        self.ui, self.session = ui, session
+        self._frame, self._state = frame, state
+        session.listen(self.refresh)
+
+    def refresh(self) -> None:
+        """Look again, and show what is found."""
+        obstacle = self.obstacle()
+        self._frame.enabled = not obstacle
+        self._frame.toolTip = obstacle
+        self._state.text = obstacle or self.state()
+        if not obstacle:
+            self.show()
+
+    def obstacle(self) -> str:
+        """Why the panel cannot be used now, and what to do; "" if it can."""
+        return self.session.why_no_task()
+
+    def state(self) -> str:
+        """One sentence on how things stand."""
+        return ""
+
+    def show(self) -> None:
+        """Fill the widgets. Only called where there is no obstacle."""
+
+    def close(self) -> None:
+        """The window is going: stop timers, remove observers."""
+
+
+def on(signal: Any, slot: Callable[[], None]) -> None:
+    """Connect a signal, whatever its arguments, to something that a user does: an error is shown in a dialog."""
+    signal.connect(lambda *_arguments: guarded(slot))
+
+
+def guarded(action: Callable[[], None]) -> None:
+    """Do it; what goes wrong is shown. One of the two places where every exception is caught."""
+    try:
+        action()
+    except MedSeqFTError as error:
+        slicer.util.errorDisplay(str(error), windowTitle=_("MedSeqFT"))
+    except Exception as error:
+        logging.exception("MedSeqFT")
+        slicer.util.errorDisplay(
+            _("MedSeqFT has made a mistake: {error}. Nothing that was accepted is lost.").format(error=error),
+            windowTitle=_("MedSeqFT"),
+            detailedText=traceback.format_exc(),
+        )
