@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from MedSeqFTLib.evaluation.variation import Variation
 
 app = typer.Typer(help="Loss landscapes and parameter variation of model versions.")
-VersionsArgument = Annotated[list[str], typer.Argument(metavar="VERSION", help="One to six versions, such as M1 M3.")]
+VersionsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="VERSION[=NAME]", help="One to six versions, such as M1 M3; NAME is what pictures call it."),
+]
 _FOLDER = "New folder for pictures, tables and a JSON document."
 
 
@@ -64,11 +67,12 @@ def landscape(
     from MedSeqFTLib.models.compute import choose_compute
     from MedSeqFTLib.workspace.schema import Role
 
+    names = _names(versions)
     settings = LandscapeSettings(seed=seed, radius=radius, extent=2 * radius, grid=grid, curve=2 * grid - 1)
     with _bars() as watch:
         found, about = analyse_landscape(
             opened,
-            versions,
+            list(names),
             task,
             choose_compute(device, "float32"),  # rounding to bfloat16 would roughen the loss
             reading=reading,
@@ -76,6 +80,7 @@ def landscape(
             settings=settings,
             watch=watch,
         )
+    found, about = _renamed(found, names), {**about, "versions": {name: version for version, name in names.items()}}
     files = save_landscapes(target, found, about)
     if not as_json:
         _print_landscapes(found)
@@ -104,12 +109,27 @@ def variation(
     import_monai()
     from MedSeqFTLib.learning.analysis import analyse_variation, save_variations
 
+    names = _names(versions)
     with _bars() as watch:
-        found, about = analyse_variation(opened, versions, model=model, reference=reference, watch=watch)
+        found, about = analyse_variation(opened, list(names), model=model, reference=reference, watch=watch)
+    found, about = _renamed(found, names), {**about, "versions": {name: version for version, name in names.items()}}
     files = save_variations(target, found, about)
     if not as_json:
         _print_variations(found)
     _report(target, files, about, _variation_summary(found), as_json)
+
+
+def _names(versions: list[str]) -> dict[str, str]:
+    """What each version is to be called, from VERSION or VERSION=NAME. Raises InputError if two are called alike."""
+    pairs = [(version, name.strip() or version) for version, _, name in (given.partition("=") for given in versions)]
+    for what, values in zip(("Version", "Name"), zip(*pairs, strict=True), strict=True):
+        if repeated := [value for value in values if values.count(value) > 1]:
+            raise InputError(f"{what} {repeated[0]} is named twice.")
+    return dict(pairs)
+
+
+def _renamed(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[version]: one for version, one in found.items()}
 
 
 def _new_folder(folder: Path) -> Path:

@@ -116,6 +116,18 @@ def test_landscape_of_two_versions_as_one_model(run: Run, workspace: Workspace, 
     assert tree(workspace.folder / "models") == versions
 
 
+def test_pictures_can_call_versions_by_other_names(run: Run, tmp_path: Path) -> None:
+    result = run("variation", "M1=first task", "M2", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "variation" / "variation.json").read_text("utf-8"))
+    assert document["versions"] == {"first task": "M1", "M2": "M2"}
+    assert set(document["models"]) == set(json.loads(result.stdout)["models"]) == {"first task", "M2"}
+
+
+def test_two_versions_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
+    refused(run("landscape", "M1=M2", "M2", "--task", "balls"), tmp_path, "Name M2 is named twice")
+
+
 def test_landscape_starts_at_the_loss_of_training(run: Run, workspace: Workspace, tmp_path: Path) -> None:
     """Measured once more with the loss of stage A itself; the same command gives the same figures again."""
     arguments = ("landscape", "M1", "--task", "balls", *SMALL, "--batches", 2, "--seed", 5)
