@@ -4,7 +4,7 @@ Two tasks of drawn scans; each strategy learns the second after the first, which
 runs in a process of its own. The strategies take turns, so that a slow spell of the machine meets all; of more rounds
 the shortest time counts. A second MedSeqFT keeps the targets of --bank batches, a third has no selection to make.
 
-python Testing/Benchmarks/strategy_costs.py [--steps 100] [--rounds 2] [--bank 16] [--threads 0]
+python Testing/Benchmarks/strategy_costs.py [--steps 100] [--rounds 2] [--bank 16] [--threads 0] [--precision float32]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONFIG = """
 title = "costs"
 orders = [["tissue", "ventricles"]]
 [settings]
-precision = "float32"
+precision = "{precision}"
 [[tasks]]
 name = "tissue"
 drawn = {{ kind = "t1-tissue", cases = 6, seed = 1 }}
@@ -51,14 +51,14 @@ VARIANTS = {
 }
 
 
-def prepared(folder: Path, label: str, threads: int) -> Callable[[], object]:
+def prepared(folder: Path, label: str, precision: str, threads: int) -> Callable[[], object]:
     """The stage of one strategy, ready to be called."""
     if threads:
         torch.set_num_threads(threads)
     session = Session(read_config(folder / "costs.toml"), folder / "costs.toml", folder, folder)
     reporter = Silent(Path(tempfile.mkdtemp(dir=folder)))
     material = session.material(reporter)  # type: ignore[arg-type]
-    runner = Runner(material, choose_compute("auto", "float32"), folder, reporter)  # type: ignore[arg-type]
+    runner = Runner(material, choose_compute("auto", precision), folder, reporter)  # type: ignore[arg-type]
     cell = stage(session, material, label)
     if cell.parent is not None:
         runner.run([cell.parent])
@@ -73,10 +73,10 @@ def prepared(folder: Path, label: str, threads: int) -> Callable[[], object]:
 
 
 def stage(session: Session, material: Material, label: str) -> Cell:
-    """The last stage of a strategy; where one begins with the last model, after one fine-tuning that all share."""
+    """The last stage of a strategy, after one fine-tuning that all share, but for those that begin anew or remember."""
     runs = {run.strategy.label: run.stages for run in Planner(session.config, material.name).runs()}
     cell, first = runs[label][-1], runs["sequential"][0]
-    if cell.parent is None:
+    if cell.parent is None or cell.strategy == "ewc":  # EWC needs the importance that its own first stage stored
         return cell
     return Cell(cell.strategy, cell.settings, cell.task, cell.seed, first, (), cell.data)
 
@@ -86,22 +86,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--bank", type=int, default=16, help="batches")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--threads", type=int, default=0, help="0: all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = CONFIG.format(steps=options.steps)
+        text = CONFIG.format(steps=options.steps, precision=options.precision)
         for label, settings in VARIANTS.items():
             changes = settings.format(bank=options.bank)
             kind = label.partition(",")[0]
             text += f'[[strategies]]\nkind = "{kind}"\nlabel = "{label}"\nsettings = {{ {changes} }}\n'
         (folder / "costs.toml").write_text(text, encoding="utf-8")
-        prepared(folder, "sequential", options.threads)  # the shared first stage, outside of what is timed
+        prepared(
+            folder, "sequential", options.precision, options.threads
+        )  # the shared first stage, outside of what is timed
         best = dict.fromkeys(VARIANTS, (float("inf"), 0.0))
         for _ in range(options.rounds):
             for label in VARIANTS:
-                best[label] = min(best[label], costs(prepared, folder, label, options.threads))
-    print(f"{machine()}, {options.steps} steps a task")
+                best[label] = min(best[label], costs(prepared, folder, label, options.precision, options.threads))
+    print(f"{machine()}, {options.precision}, {options.steps} steps a task")
     print("| Strategy | Time | Peak memory |\n|---|---|---|")
     seconds, memory = best["parallel"]
     for label, (own, peak) in best.items():
