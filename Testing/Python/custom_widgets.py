@@ -1,8 +1,6 @@
-"""The widgets of CTK and of MRML that the module's .ui names, as far as it uses them, written for PySide6."""
+"""The widgets of CTK that the module's .ui names, as far as it uses them, written for PySide6."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -55,14 +53,4 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
         QtWidgets.QStylePainter(self).drawControl(QtWidgets.QStyle.ControlElement.CE_PushButton, option)
 
 
-class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
-    """The root of a module's .ui: hands the scene on."""
-
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
-        self._scene = scene
-
-    def mrmlScene(self) -> Any:  # noqa: N802
-        return self._scene
-
-
-CUSTOM_WIDGETS = (ctkCollapsibleButton, qMRMLWidget)
+CTK_WIDGETS: tuple[type[QtWidgets.QWidget], ...] = (ctkCollapsibleButton,)

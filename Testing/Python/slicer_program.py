@@ -21,7 +21,8 @@ import pytest
 pytest.importorskip("PySide6.QtGui", reason="PySide6 cannot be used, so no window is tested here", exc_type=ImportError)
 
 from PySide6 import QtCore, QtTest, QtWidgets
-from pythonqt_layer import Proxy, inside, modules
+from pythonqt_layer import Proxy, inside
+from pythonqt_modules import modules
 from slicer_boot import scene  # noqa: F401
 from slicer_samples import slicer
 
