@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from PySide6 import QtCore, QtWidgets
@@ -30,30 +31,35 @@ class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
 
 
 class SceneObserver:
-    """Calls `changed` when nodes come, go or change their names, as long as `owner` lives."""
+    """Refreshes a widget when nodes come, go or change their names, until the widget is destroyed."""
 
     EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndCloseEvent")
 
-    def __init__(self, owner: QtCore.QObject, changed: Callable[[], None]) -> None:
-        self._owner, self._changed = weakref.ref(owner), weakref.WeakMethod(changed)
-        self._scene: Any = None
+    def __init__(self, owner: QtWidgets.QWidget) -> None:
+        self._called = partial(refresh, weakref.ref(owner))
         self._observed: list[tuple[Any, int]] = []
+        owner.destroyed.connect(partial(release, self._observed))
 
     def follow(self, scene: Any, nodes: list[Any]) -> None:
         """Look at these from now on, and at nothing else."""
-        for observed, tag in self._observed:
-            observed.RemoveObserver(tag)
-        modified = "ModifiedEvent"
-        self._observed = [(node, node.AddObserver(modified, self._called)) for node in nodes]
+        release(self._observed)
+        self._observed += [(node, node.AddObserver("ModifiedEvent", self._called)) for node in nodes]
         if scene is not None:
             self._observed += [(scene, scene.AddObserver(getattr(scene, name), self._called)) for name in self.EVENTS]
 
-    def _called(self, *_arguments: Any) -> None:
-        owner, changed = self._owner(), self._changed()
-        if owner is not None and changed is not None and Shiboken.isValid(owner):
-            changed()
-        else:
-            self.follow(None, [])
+
+def release(observed: list[tuple[Any, int]], *_arguments: Any) -> None:
+    """Remove the observers of a list, and empty it."""
+    while observed:
+        seen, tag = observed.pop()
+        seen.RemoveObserver(tag)
+
+
+def refresh(owner: Callable[[], Any], *_arguments: Any) -> None:
+    """What VTK calls: it holds the widget weakly."""
+    widget = owner()
+    if widget is not None and Shiboken.isValid(widget):
+        widget.refresh()
 
 
 def option(name: str, kind: type) -> Any:
@@ -103,7 +109,7 @@ class qMRMLNodeComboBox(qMRMLWidget):  # noqa: N801
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.box)
         self.box.activated.connect(self._activated)
-        self._observer = SceneObserver(self, self.refresh)
+        self._observer = SceneObserver(self)
 
     def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
         super().setMRMLScene(scene)

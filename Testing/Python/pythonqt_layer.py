@@ -73,11 +73,12 @@ class Enumerator(int):
 class SignalProxy:
     """`widget.clicked`: connect, disconnect, and a call that emits it."""
 
-    def __init__(self, sender: QtCore.QObject, name: str) -> None:
-        self._sender, self._name = sender, name
+    def __init__(self, sender: QtCore.QObject, name: str, count: int | None = None) -> None:
+        self._sender, self._name, self._count = sender, name, count
 
     def connect(self, slot: Callable[..., Any]) -> bool:
-        link = adapted(slot)
+        most = parameter_count(self._sender, self._name) if self._count is None else self._count
+        link = COUNTED[most](adapted(slot))
         getattr(self._sender, self._name).connect(link)
         links(self._sender).setdefault(self._name, []).append((slot, link))
         return True
@@ -94,6 +95,23 @@ class SignalProxy:
 
     def __call__(self, *arguments: Any) -> None:
         getattr(self._sender, self._name).emit(*map(inside, arguments))
+
+
+#: PySide6 gives no more arguments than it finds parameters: none to those of `*arguments`.
+COUNTED: tuple[Callable[..., Any], ...] = (
+    lambda call: lambda: call(),
+    lambda call: lambda a: call(a),
+    lambda call: lambda a, b: call(a, b),
+    lambda call: lambda a, b, c: call(a, b, c),
+    lambda call: lambda a, b, c, d: call(a, b, c, d),
+)
+
+
+def parameter_count(sender: QtCore.QObject, name: str) -> int:
+    """The longest form of a signal."""
+    meta = sender.metaObject()
+    methods = (meta.method(index) for index in range(meta.methodCount()))
+    return max(method.parameterCount() for method in methods if method.name().data().decode() == name)
 
 
 def links(sender: QtCore.QObject) -> dict[str, list[tuple[Callable[..., Any], Callable[..., Any]]]]:
@@ -150,7 +168,9 @@ class Proxy:
 
     def _wire(self, action: str, signal: str, slot: Callable[..., Any]) -> bool:
         """PythonQt's form with a signature; an unknown signal gives False, here an error: stricter."""
-        return bool(getattr(SignalProxy(self._qt, signal_name(self._qt, signal)), action)(slot))
+        given = signal.partition("(")[2].strip(" )")
+        found = SignalProxy(self._qt, signal_name(self._qt, signal), given.count(",") + 1 if given else 0)
+        return bool(getattr(found, action)(slot))
 
 
 def signal_name(sender: QtCore.QObject, signal: str) -> str:

@@ -48,11 +48,9 @@ def translate(_context: str, text: str) -> str:
 def supply(monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> None:
     """Put `qt`, `ctk` and the missing parts of `slicer` where the module imports them from.
 
-    Settings go to `folder`; without one to a folder that goes away with the program.
+    Settings go to `folder`, or to a new temporary one.
     """
-    temporary = tempfile.TemporaryDirectory(prefix="slicer-")
-    application = Application(folder or Path(temporary.name))
-    application.kept = temporary  # type: ignore[attr-defined]
+    application = Application(folder or Path(tempfile.mkdtemp(prefix="slicer-")))
     qt, ctk = modules()
     qt.QSettings = application.userSettings  # type: ignore[attr-defined]
     i18n = ModuleType("slicer.i18n")
@@ -191,16 +189,17 @@ class Program:
 
 
 @contextmanager
-def running(monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> Iterator[Program]:
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     """Everything that the module imports. At the end nothing may be unexpected or unanswered."""
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    supply(monkeypatch, folder)
     found = Program(Dialogs(), FakeInstallers(), [])
-    found.dialogs.install(monkeypatch)
-    found.installers.install(monkeypatch)
-    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _traceback: found.raised.append(error))
-    yield found
-    application.processEvents()
+    with tempfile.TemporaryDirectory(prefix="slicer-", ignore_cleanup_errors=True) as folder:
+        supply(monkeypatch, Path(folder))
+        found.dialogs.install(monkeypatch)
+        found.installers.install(monkeypatch)
+        monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _traceback: found.raised.append(error))
+        yield found
+        application.processEvents()
     found.dialogs.check()
     assert found.raised == []
 
