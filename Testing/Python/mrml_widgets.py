@@ -158,6 +158,16 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
     jumpToSelectedSegmentEnabled = option("jumpToSelectedSegmentEnabled", bool)  # noqa: N815
 
 
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):  # noqa: N801
+    """What Slicer hands to the module's widget as `parent`."""
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.entered = False
+
+    isEntered = QtCore.Property(bool, lambda self: self.entered)  # noqa: N815
+
+
 #: What is shown unless the code hides it.
 SHOWN = (
     "segmentationNodeSelectorVisible sourceVolumeNodeSelectorVisible maskingSectionVisible "

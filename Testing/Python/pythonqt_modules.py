@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 from custom_widgets import CTK_WIDGETS
@@ -62,9 +61,3 @@ def modules() -> tuple[ModuleType, ModuleType]:
     for kind in CTK_WIDGETS:
         setattr(ctk, kind.__name__, PythonQtClass(kind))
     return qt, ctk
-
-
-def ui_parameters(path: Path) -> set[str]:
-    """Every SlicerParameterName of a .ui file."""
-    found = ElementTree.parse(path).getroot().iterfind(".//property[@name='SlicerParameterName']/string")
-    return {element.text or "" for element in found}

@@ -10,9 +10,6 @@ from pythonqt_layer import Proxy, inside
 from slicer_boot import IOManager
 from slicer_samples import slicer
 
-#: Which node class shows what, of Slicer's layouts that are used here.
-PLOT_TAG = "PlotView1"
-
 
 class LayoutManager:
     """Keeps the chosen layout in the real layout node. There are no views."""
@@ -80,6 +77,10 @@ class Application:
 
     def palette(self) -> Proxy:
         return Proxy(QtWidgets.QApplication.palette())
+
+    def startupEnvironment(self) -> Proxy:  # noqa: N802
+        """Nothing here adds Slicer's own folders, so it is the environment of the test."""
+        return Proxy(QtCore.QProcessEnvironment.systemEnvironment())
 
     def restart(self, *arguments: Any) -> None:
         """Recorded; nothing restarts."""

@@ -44,11 +44,11 @@ class Dialogs:
         """
         self._script.append((part, answer))
 
-    def answer(self, text: str) -> Any:
+    def answer(self, text: str, details: str = "") -> Any:
         self.shown.append(text)
         if self._script and self._script[0][0] in text:
             return self._script.pop(0)[1]
-        self.unexpected.append(text)
+        self.unexpected.append(f"{text}\n{details}".strip())
         raise AssertionError(f"a dialogue that the test does not expect: {text}")
 
     def check(self) -> None:
@@ -69,11 +69,11 @@ class Dialogs:
         patch.setattr(QtWidgets.QDialog, "exec", lambda dialog: self._execute(dialog))
         patch.setattr(QtGui.QDesktopServices, "openUrl", staticmethod(self._open))
 
-    def _message(self, _level: int, text: str, *_rest: Any, standardButtons: int = 0, **_named: Any) -> Any:  # noqa: N803
-        return button(standardButtons, self.answer(text))
+    def _message(self, _level: int, text: str, *_rest: Any, **named: Any) -> Any:
+        return self._box(text, **named)
 
-    def _box(self, text: str, _parent: Any = None, standardButtons: int = 0, **_named: Any) -> Any:  # noqa: N803
-        return button(standardButtons, self.answer(text))
+    def _box(self, text: str, *_rest: Any, **named: Any) -> Any:
+        return button(named.get("standardButtons", 0), self.answer(text, named.get("detailedText", "")))
 
     def _static(self, result: Callable[[Any], Any]) -> Callable[..., Any]:
         def ask(_parent: Any = None, title: str = "", text: str = "", *_rest: Any) -> Any:

@@ -27,7 +27,7 @@ pytest.importorskip("PySide6.QtGui", reason="PySide6 cannot be used, so no windo
 import parameter_nodes
 import slicer_bases
 from custom_widgets import ctkPathLineEdit
-from mrml_widgets import MRML_WIDGETS
+from mrml_widgets import MRML_WIDGETS, qSlicerScriptedLoadableModuleWidget
 from node_combo_box import qMRMLNodeComboBox
 from PySide6 import QtCore, QtTest, QtWidgets
 from pythonqt_layer import Proxy, PythonQtClass, inside
@@ -84,7 +84,8 @@ class Window:
         self.module = importlib.util.module_from_spec(spec)
         sys.modules["MedSeqFT"] = self.module  # as Slicer does
         spec.loader.exec_module(self.module)
-        self.frame = QtWidgets.QWidget()
+        self.frame = qSlicerScriptedLoadableModuleWidget()
+        self.frame.setMRMLScene(slicer.mrmlScene)
         QtWidgets.QVBoxLayout(self.frame)
         self.widget = self.module.MedSeqFTWidget(Proxy(self.frame))
         representation = SimpleNamespace(self=lambda: self.widget)
@@ -98,12 +99,14 @@ class Window:
 
     def switch_to(self) -> None:
         """The user comes to the module."""
+        self.frame.entered = True
         if hasattr(self.widget, "enter"):
             self.widget.enter()
         QtWidgets.QApplication.processEvents()
 
     def switch_away(self) -> None:
         """The user goes to another module."""
+        self.frame.entered = False
         if hasattr(self.widget, "exit"):
             self.widget.exit()
         QtWidgets.QApplication.processEvents()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,22 @@ def test_timers_run_in_the_event_loop(window: Window) -> None:  # noqa: F811
     with pytest.raises(AttributeError):
         timer.singleShot = True
     timer.setSingleShot(True)
+
+
+def test_a_process_is_run_and_its_bytes_are_read(window: Window) -> None:  # noqa: F811
+    import qt
+
+    ended: list[Any] = []
+    process = qt.QProcess()
+    process.finished.connect(lambda *arguments: ended.append(arguments))
+    process.start(sys.executable, ["-c", "print('voxels')"])
+    window.wait_until(lambda: ended)
+    found = process.readAllStandardOutput()
+    with pytest.raises(TypeError):
+        bytes(found)
+    assert found.data().decode().strip() == "voxels"
+    assert ended == [(0, 0)] and process.exitStatus() == qt.QProcess.NormalExit
+    assert "PATH" in slicer.util.startupEnvironment()
 
 
 def test_settings_stay_in_a_temporary_file(qt: Any) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6 import QtCore, QtWidgets
 from slicer_program import Program, Window, program, scene, window  # noqa: F401
 from slicer_samples import slicer
 
@@ -215,4 +214,6 @@ def test_the_window_is_closed_and_opened_again(window: Window) -> None:  # noqa:
     with pytest.raises(RuntimeError, match="deleted"):
         frame.isVisible()
     assert slicer.modules.medseqft.widgetRepresentation().self() is window.widget
-    assert isinstance(window.frame, QtWidgets.QWidget) and isinstance(window.frame, QtCore.QObject)
+    assert window.widget.parent.isEntered
+    window.switch_away()
+    assert not window.widget.parent.isEntered
