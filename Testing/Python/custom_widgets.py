@@ -1,4 +1,4 @@
-"""The widgets of CTK and of MRML that the module's .ui names, as far as it uses them, written for PySide6."""
+"""The widgets of CTK that the module's .ui names, as far as it uses them, written for PySide6."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 
 HEADER = 26  # pixels of a collapsible button's bar
+DIRS, FILES = 0x001, 0x002  # of QDir::Filter
+
+
+def setting(name: str, kind: Any) -> Any:
+    """A property of Qt that is kept in `_settings` and changes nothing that is seen."""
+
+    def change(self: Any, value: Any) -> None:
+        self._settings[name] = value
+
+    return QtCore.Property(kind, lambda self: self._settings[name], change)
 
 
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
@@ -55,14 +65,122 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
         QtWidgets.QStylePainter(self).drawControl(QtWidgets.QStyle.ControlElement.CE_PushButton, option)
 
 
-class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
-    """The root of a module's .ui: hands the scene on."""
+class ctkPathLineEdit(QtWidgets.QWidget):  # noqa: N801
+    """A path that is typed, or chosen with the button."""
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
-        self._scene = scene
+    currentPathChanged = QtCore.Signal(str)  # noqa: N815
+    validInputChanged = QtCore.Signal(bool)  # noqa: N815
 
-    def mrmlScene(self) -> Any:  # noqa: N802
-        return self._scene
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._history: list[str] = []
+        self._settings: dict[str, Any] = {"filters": 0, "nameFilters": [], "settingKey": "", "showHistoryButton": True}
+        self.edit, self.button = QtWidgets.QLineEdit(self), QtWidgets.QToolButton(self)
+        self.button.setText("...")
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.edit)
+        layout.addWidget(self.button)
+        self.edit.textChanged.connect(self.currentPathChanged)
+        self.button.clicked.connect(self.browse)
+
+    def browse(self) -> None:
+        """The dialogue chooses a folder if the filters ask for folders only, else a file."""
+        folder = bool(self._settings["filters"] & DIRS) and not self._settings["filters"] & FILES
+        ask = QtWidgets.QFileDialog.getExistingDirectory if folder else QtWidgets.QFileDialog.getOpenFileName
+        found = ask(self, "", self.edit.text())
+        if path := found if isinstance(found, str) else found[0]:
+            self.edit.setText(path)
+
+    def addCurrentPathToHistory(self) -> None:  # noqa: N802
+        if self.edit.text() and self.edit.text() not in self._history:
+            self._history.insert(0, self.edit.text())
+
+    def setCurrentPath(self, path: str) -> None:  # noqa: N802
+        self.edit.setText(path)
+
+    currentPath = QtCore.Property(str, lambda self: self.edit.text(), setCurrentPath)  # noqa: N815
+    showBrowseButton = QtCore.Property(  # noqa: N815
+        bool, lambda self: not self.button.isHidden(), lambda self, shown: self.button.setVisible(shown)
+    )
+    filters = setting("filters", int)
+    nameFilters = setting("nameFilters", "QStringList")  # noqa: N815
+    settingKey = setting("settingKey", str)  # noqa: N815
+    showHistoryButton = setting("showHistoryButton", bool)  # noqa: N815
 
 
-CUSTOM_WIDGETS = (ctkCollapsibleButton, qMRMLWidget)
+class ctkDirectoryButton(QtWidgets.QWidget):  # noqa: N801
+    """A button that shows a folder and chooses another one. As in CTK, the folder is absolute, and never empty."""
+
+    directoryChanged = QtCore.Signal(str)  # noqa: N815
+    directorySelected = QtCore.Signal(str)  # noqa: N815
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._settings: dict[str, Any] = {"caption": "", "text": ""}
+        self._directory = QtCore.QDir()
+        self.button = QtWidgets.QPushButton(self)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        self.button.clicked.connect(self.browse)
+        self._show()
+
+    def _show(self) -> None:
+        self.button.setText(self._settings["text"] or self._directory.absolutePath())
+
+    def browse(self) -> None:
+        found = QtWidgets.QFileDialog.getExistingDirectory(self, self._settings["caption"], self._get())
+        if found:
+            self._set(found)
+            self.directorySelected.emit(self._get())
+
+    def _get(self) -> str:
+        return self._directory.absolutePath()
+
+    def _set(self, path: str) -> None:
+        new = QtCore.QDir(path)
+        if new != self._directory:
+            self._directory = new
+            self._show()
+            self.directoryChanged.emit(self._get())
+
+    directory = QtCore.Property(str, _get, _set)
+    caption = setting("caption", str)
+    text = setting("text", str)
+
+
+class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):  # noqa: N801
+    """A group with a title; a click on its mark shows and hides what lies below."""
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setCheckable(True)
+        self.toggled.connect(self._fold)
+
+    def _fold(self, shown: bool) -> None:
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
+            child.setVisible(shown)
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:  # noqa: N802
+        """What the .ui puts into a folded group stays hidden, too."""
+        if event.added() and not self.isChecked() and isinstance(event.child(), QtWidgets.QWidget):
+            event.child().setVisible(False)
+        super().childEvent(event)
+
+    collapsed = QtCore.Property(
+        bool, lambda self: not self.isChecked(), lambda self, folded: self.setChecked(not folded)
+    )
+
+
+class ctkMenuButton(QtWidgets.QPushButton):  # noqa: N801
+    """A button with a menu."""
+
+
+CTK_WIDGETS: tuple[type[QtWidgets.QWidget], ...] = (
+    ctkCollapsibleButton,
+    ctkCollapsibleGroupBox,
+    ctkDirectoryButton,
+    ctkMenuButton,
+    ctkPathLineEdit,
+)
