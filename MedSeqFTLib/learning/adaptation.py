@@ -14,7 +14,7 @@ from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.pretraining import STAGE as FOUNDATION_STAGE
 from MedSeqFTLib.learning.progress import Job, Reporter
-from MedSeqFTLib.learning.promotion import promote_if_no_worse
+from MedSeqFTLib.learning.promotion import promote_if_better
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
 from MedSeqFTLib.learning.selection.buffer import expected_work
@@ -44,7 +44,7 @@ def run_adaptation(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     if job.task is None:
         raise InputError("An adaptation needs a task.")
     version = published_by(workspace, job.id, "adapted") or Adaptation(workspace, job, job.task, reporter).run()
-    promote_if_no_worse(workspace, version, reporter)
+    promote_if_better(workspace, version, reporter)
     return version.id
 
 

@@ -1,13 +1,14 @@
-"""Whether a new version becomes current by itself: only if its held-out Dice is no worse than the current version's."""
+"""Whether a new version becomes current by itself: only if its held-out cases show that it is better."""
 
 from __future__ import annotations
 
+from MedSeqFTLib.evaluation.gate import compare
 from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-def promote_if_no_worse(workspace: Workspace, version: ModelVersion, teller: Teller) -> bool:
+def promote_if_better(workspace: Workspace, version: ModelVersion, teller: Teller) -> bool:
     """Promote or leave as a candidate, and say why. Safe to call again for a version that was decided on before."""
     if version.task is None or any(move.after == version.id for move in workspace.pointers().history):
         return True
@@ -22,19 +23,18 @@ def promote_if_no_worse(workspace: Workspace, version: ModelVersion, teller: Tel
 
 
 def verdict(version: ModelVersion, current: str | None) -> tuple[bool, str]:
-    """Promote or not, and the reason in a sentence.
+    """Promote or not, and the reason in a sentence: see `MedSeqFTLib.evaluation.gate`.
 
-    Earlier tasks keep the versions that serve them, so this decision can take nothing from them.
+    Anything but "better" is left for a person to decide. Earlier tasks keep the versions that serve them, so this decision can take nothing from them.
     """
-    after = _mean(version, version.id)
     if current is None:
+        after = _mean(version, version.id)
         held_out = "no held-out case to measure it on" if after is None else f"held-out Dice {after:.3f}"
         return True, f"first version of {version.task}, {held_out}."
-    before = _mean(version, current)
-    if after is None or before is None:
+    found = compare(version.measured(version.task, current), version.measured(version.task, version.id))
+    if found is None:
         return False, f"no held-out case of {version.task} shows whether it is better than {current}."
-    judgement = "no worse than" if after >= before else "worse than"
-    return after >= before, f"{judgement} {current}: held-out Dice {before:.3f}, now {after:.3f}."
+    return found.judgement == "better", f"against {current} {found}."
 
 
 def _mean(version: ModelVersion, measured: str) -> float | None:

@@ -170,9 +170,9 @@ def test_unusable_settings_are_named(changes: dict[str, str], message: str) -> N
         adapt_settings("quick", changes)
 
 
-def scores(version: str, value: float | None) -> TaskScores:
-    case = CaseScore(case="c", dice={"ball": value})
-    return TaskScores(task="balls", reading="per-task", version=version, cases=(case,), mean_dice=value)
+def scores(version: str, values: list[float | None]) -> TaskScores:
+    cases = tuple(CaseScore(case=f"c{number}", dice={"ball": value}) for number, value in enumerate(values))
+    return TaskScores(task="balls", reading="per-task", version=version, cases=cases, mean_dice=None)
 
 
 def candidate(*measured: TaskScores) -> ModelVersion:
@@ -182,12 +182,23 @@ def candidate(*measured: TaskScores) -> ModelVersion:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "promote"), [(0.8, 0.81, True), (0.8, 0.8, True), (0.8, 0.79, False), (None, 0.9, False)]
+    ("before", "after", "promote", "said"),
+    [
+        ([0.8, 0.6, 0.7], [0.81, 0.62, 0.73], True, "better"),
+        ([0.8, 0.6, 0.7], [0.8, 0.6, 0.7], False, "no worse within the margin"),
+        ([0.8, 0.6, 0.7], [0.7, 0.5, 0.65], False, "worse"),
+        ([0.8], [0.9], False, "not enough evidence"),
+        ([None], [0.9], False, "no held-out case"),
+        (None, [0.9], False, "no held-out case"),
+    ],
 )
-def test_a_worse_or_unmeasured_version_is_not_promoted(before: float | None, after: float, promote: bool) -> None:
+def test_only_a_version_that_is_shown_to_be_better_is_promoted(
+    before: list[float | None] | None, after: list[float | None], promote: bool, said: str
+) -> None:
     measured = [scores("M2", after)] + ([scores("M1", before)] if before is not None else [])
     decision, reason = verdict(candidate(*measured), current="M1")
     assert decision is promote
+    assert said in reason
     assert "M1" in reason
 
 
