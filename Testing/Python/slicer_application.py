@@ -39,6 +39,7 @@ class Application:
     def __init__(self, folder: Path) -> None:
         self.temporaryPath = str(folder)
         self.restarts: list[tuple[Any, ...]] = []
+        self.selected = ""  # the module that the user was sent to
         self._layouts: LayoutManager | None = None
 
     def testingEnabled(self) -> bool:  # noqa: N802

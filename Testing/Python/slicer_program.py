@@ -63,6 +63,19 @@ def supply(monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> None:
     for kind in MRML_WIDGETS:
         monkeypatch.setattr(slicer, kind.__name__, PythonQtClass(kind), raising=False)
     monkeypatch.setattr(slicer, "app", application, raising=False)
+    monkeypatch.setattr(slicer.util, "selectModule", select_module)
+
+
+def select_module(name: str) -> None:
+    """slicer.util.selectModule for the opened module, and for those of Slicer that the user may be sent to."""
+    opened = getattr(slicer.modules, "medseqft", None)
+    if opened is not None and name == opened.name:
+        opened.window.switch_to()
+    elif name in ("Data", "DICOM", "Plots", "SegmentEditor", "Segmentations", "Tables", "Volumes"):
+        opened.window.switch_away()
+    else:
+        raise AttributeError(f"Slicer has no module {name!r}, as far as the stand-in knows")
+    slicer.app.selected = name
 
 
 class Window:
@@ -89,8 +102,9 @@ class Window:
         QtWidgets.QVBoxLayout(self.frame)
         self.widget = self.module.MedSeqFTWidget(Proxy(self.frame))
         representation = SimpleNamespace(self=lambda: self.widget)
-        module = SimpleNamespace(name="MedSeqFT", path=str(MODULE), widgetRepresentation=lambda: representation)
-        slicer.modules.medseqft = module
+        slicer.modules.medseqft = SimpleNamespace(
+            name="MedSeqFT", path=str(MODULE), widgetRepresentation=lambda: representation, window=self
+        )
         self.widget.setup()
         self.ui = self.widget.ui
         self.frame.resize(460, 700)
@@ -98,17 +112,19 @@ class Window:
         self.switch_to()
 
     def switch_to(self) -> None:
-        """The user comes to the module."""
-        self.frame.entered = True
-        if hasattr(self.widget, "enter"):
-            self.widget.enter()
+        """The user comes to the module. Slicer calls `enter` once for each time."""
+        if not self.frame.entered:
+            self.frame.entered = True
+            if hasattr(self.widget, "enter"):
+                self.widget.enter()
         QtWidgets.QApplication.processEvents()
 
     def switch_away(self) -> None:
         """The user goes to another module."""
-        self.frame.entered = False
-        if hasattr(self.widget, "exit"):
-            self.widget.exit()
+        if self.frame.entered:
+            self.frame.entered = False
+            if hasattr(self.widget, "exit"):
+                self.widget.exit()
         QtWidgets.QApplication.processEvents()
 
     def close(self) -> None:
@@ -117,6 +133,8 @@ class Window:
             return
         self.widget.cleanup()
         self.frame.close()
+        for part in self.frame.findChildren(QtCore.QObject):
+            vars(part).pop("_links", None)  # PySide6 keeps the shells of some parts
         self.frame.deleteLater()
         QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
         QtWidgets.QApplication.processEvents()
@@ -192,12 +210,15 @@ class Program:
 
 
 @contextmanager
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    """Everything that the module imports. At the end nothing may be unexpected or unanswered."""
+def running(monkeypatch: pytest.MonkeyPatch, settings: Path | None = None) -> Iterator[Program]:
+    """Everything that the module imports. At the end nothing may be unexpected or unanswered.
+
+    Settings are forgotten at the end, unless a folder is given that keeps them for the next program.
+    """
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     found = Program(Dialogs(), FakeInstallers(), [])
     with tempfile.TemporaryDirectory(prefix="slicer-", ignore_cleanup_errors=True) as folder:
-        supply(monkeypatch, Path(folder))
+        supply(monkeypatch, settings or Path(folder))
         found.dialogs.install(monkeypatch)
         found.installers.install(monkeypatch)
         monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _traceback: found.raised.append(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PySide6 import QtWidgets
 from slicer_program import Program, Window, program, scene, window  # noqa: F401
 from slicer_samples import slicer
 
@@ -217,3 +218,25 @@ def test_the_window_is_closed_and_opened_again(window: Window) -> None:  # noqa:
     assert window.widget.parent.isEntered
     window.switch_away()
     assert not window.widget.parent.isEntered
+
+
+def test_the_module_is_left_and_entered_once_each_time(window: Window) -> None:  # noqa: F811
+    calls: list[str] = []
+    window.widget.enter = lambda: calls.append("enter")
+    window.widget.exit = lambda: calls.append("exit")
+    for name in ("MedSeqFT", "SegmentEditor", "Data", "MedSeqFT"):
+        slicer.util.selectModule(name)
+    assert calls == ["exit", "enter"]
+    with pytest.raises(AttributeError, match="SegmentEditr"):
+        slicer.util.selectModule("SegmentEditr")
+
+
+def test_a_closed_window_is_forgotten(window: Window) -> None:  # noqa: F811
+    widgets = len(QtWidgets.QApplication.allWidgets())
+    gone = []
+    for _turn in range(3):
+        gone.append(weakref.ref(window.widget))
+        window.reopen()
+        gc.collect()
+    assert [widget() for widget in gone] == [None, None, None]
+    assert len(QtWidgets.QApplication.allWidgets()) == widgets
