@@ -19,6 +19,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+TUTORIAL_SCANS = 8
+
 
 class MedSeqFT(ScriptedLoadableModule):
     """What the module selector and the help section show."""
@@ -35,6 +37,34 @@ class MedSeqFT(ScriptedLoadableModule):
             "choices are this program's own, is written in docs/method.md."
         ).format(link='<a href="https://arxiv.org/abs/2509.06096">arXiv 2509.06096</a>')
         self.parent.acknowledgementText = _("Licensed under the Apache License 2.0.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Adds the scans of the tutorial to the module Sample Data. They are drawn on this computer when asked for."""
+    import SampleData
+
+    icon = Path(__file__).resolve().parent / "Resources" / "Icons" / "TutorialScan.png"
+    for number in range(1, TUTORIAL_SCANS + 1):
+        name = f"TutorialScan{number}"
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="MedSeqFT",
+            sampleName=name,
+            uris="",
+            fileNames=f"{name}.nrrd",
+            nodeNames=name,
+            thumbnailFileName=str(icon),
+            customDownloader=lambda _source, number=number: loadTutorialScan(number),
+        )
+
+
+def loadTutorialScan(number: int) -> list:
+    """Draws a scan with its reference segmentation and adds both to the scene; none if a package is missing."""
+    nodes = []
+    with slicer.util.tryWithErrorDisplay(_("The scan could not be drawn."), waitCursor=True):
+        MedSeqFTLogic().libraryVersion()
+        nodes = list(importlib.import_module("MedSeqFTLib.scene.sample_data").load_scan(number))
+    return nodes
 
 
 @parameterNodeWrapper

@@ -25,7 +25,8 @@ def promote_if_better(workspace: Workspace, version: ModelVersion, teller: Telle
 def verdict(version: ModelVersion, current: str | None) -> tuple[bool, str]:
     """Promote or not, and the reason in a sentence: see `MedSeqFTLib.evaluation.gate`.
 
-    Anything but "better" is left for a person to decide. Earlier tasks keep the versions that serve them, so this decision can take nothing from them.
+    Anything but "better" is left for a person to decide. Earlier tasks keep the versions that serve them, so this
+    decision can take nothing from them.
     """
     if current is None:
         after = _mean(version, version.id)

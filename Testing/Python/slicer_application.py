@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,15 @@ class Application:
         self.temporaryPath = str(folder)
         self.restarts: list[tuple[Any, ...]] = []
         self.selected = ""  # the module that the user was sent to
+        self.connections: list[tuple[str, Callable[[], None]]] = []
         self._layouts: LayoutManager | None = None
+
+    def connect(self, signal: str, slot: Callable[[], None]) -> bool:
+        """Recorded: there is no start-up here that could be completed."""
+        if signal != "startupCompleted()":
+            raise AttributeError(f"qSlicerApplication has no signal {signal} here")
+        self.connections.append((signal, slot))
+        return True
 
     def testingEnabled(self) -> bool:  # noqa: N802
         """False: dialogues are answered by the test, and not skipped."""

@@ -1,0 +1,56 @@
+"""The scans of the tutorial, registered with a recording stand-in for Slicer's module Sample Data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from slicer_program import Window, metadata, scene, window  # noqa: F401
+from slicer_samples import slicer
+
+
+class RecordingSampleData:
+    """A fake: the real one is a module of the Slicer program."""
+
+    def __init__(self) -> None:
+        self.sources: list[dict[str, Any]] = []
+
+    def registerCustomSampleDataSource(self, **source: Any) -> None:  # noqa: N802
+        self.sources.append(source)
+
+
+@pytest.fixture
+def sources(window: Window, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: F811
+    """What the module registers when Slicer has started."""
+    recorder = RecordingSampleData()
+    fake = ModuleType("SampleData")
+    fake.SampleDataLogic = recorder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "SampleData", fake)
+    metadata(window.module)
+    ((signal, register),) = slicer.app.connections
+    assert signal == "startupCompleted()"
+    assert recorder.sources == []
+    register()
+    return recorder.sources
+
+
+def test_the_scans_are_offered_with_a_picture(sources: list[dict[str, Any]]) -> None:
+    assert [source["sampleName"] for source in sources] == [f"TutorialScan{number}" for number in range(1, 9)]
+    assert {source["category"] for source in sources} == {"MedSeqFT"}
+    assert all(Path(source["thumbnailFileName"]).is_file() for source in sources)
+
+
+def test_a_scan_comes_with_its_reference(sources: list[dict[str, Any]]) -> None:
+    volume, segmentation = sources[1]["customDownloader"](sources[1])
+    assert (volume.GetName(), segmentation.GetName()) == ("TutorialScan2", "TutorialScan2 reference")
+    names = [segment.GetName() for segment in map(segmentation.GetSegmentation().GetNthSegment, range(3))]
+    assert names == ["grey matter", "white matter", "cerebrospinal fluid"]
+    again, _ = sources[1]["customDownloader"](sources[1])
+    other, _ = sources[2]["customDownloader"](sources[2])
+    first, second, third = map(slicer.util.arrayFromVolume, (volume, again, other))
+    assert np.array_equal(first, second)
+    assert first.shape != third.shape or not np.array_equal(first, third)
