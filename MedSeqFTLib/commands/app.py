@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from MedSeqFTLib.commands import (
     adapt,
     analyse,
+    audit,
     benchmark,
     case,
     demo,
@@ -95,6 +96,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
 app.add_typer(analyse.app, name="analyse")
+app.add_typer(audit.app, name="audit")
 app.command("import-decathlon")(import_decathlon.import_decathlon)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)

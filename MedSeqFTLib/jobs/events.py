@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from MedSeqFTLib.errors import WorkspaceError
-from MedSeqFTLib.workspace.files import storage_errors
+from MedSeqFTLib.workspace.files import remove_torn_line, storage_errors
 
 EventKind = Literal["queued", "started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
 CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
@@ -88,16 +88,6 @@ class EventWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def remove_torn_line(path: Path) -> None:
-    """Cut the file off behind its last newline. A file that is missing or whole is not touched. Raises OSError."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        kept = file.read().rfind(b"\n") + 1
-        if kept < file.tell():
-            file.truncate(kept)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

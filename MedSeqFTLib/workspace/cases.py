@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.audit import note
 from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, write_json
 from MedSeqFTLib.workspace.names import checked_name, same_name
 from MedSeqFTLib.workspace.schema import Case, Task
@@ -40,6 +41,8 @@ def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation
             shutil.move(str(image_file), str(folder / IMAGE_FILE))
             shutil.move(str(segmentation_file), str(folder / SEGMENTATION_FILE))
             write_json(folder / CASE_FILE, case)
+            written = {workspace.case_folder(case.task, case.id) / CASE_FILE: case}
+            note(workspace, "case accepted", f"{case.task}/{case.id}", written, case.accepted_by)
     return case
 
 

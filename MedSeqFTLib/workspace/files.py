@@ -120,9 +120,14 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, document: Document) -> None:
     """Write a document as indented UTF-8 JSON, atomically. Raises StorageError."""
+    write_bytes_atomically(path, document_bytes(document))
+
+
+def document_bytes(document: Document) -> bytes:
+    """What `write_json` writes."""
     text = document.model_dump_json(indent=2)
     type(document).model_validate_json(text)  # what could not be read again is not written
-    write_bytes_atomically(path, (text + "\n").encode("utf-8"))
+    return (text + "\n").encode("utf-8")
 
 
 def read_json(path: Path, kind: type[D], **expected: str) -> D:
@@ -168,6 +173,16 @@ def explain(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
     return f"field {field}: {message}" if field else message
+
+
+def remove_torn_line(path: Path) -> None:
+    """Cut a file off behind its last newline. A file that is missing or whole is not touched. Raises OSError."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        kept = file.read().rfind(b"\n") + 1
+        if kept < file.tell():
+            file.truncate(kept)
 
 
 def is_temporary(path: Path) -> bool:

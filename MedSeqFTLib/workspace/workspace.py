@@ -10,6 +10,7 @@ from filelock import FileLock
 
 import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
+from MedSeqFTLib.workspace.audit import note
 from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, SEGMENTATION_FILE, verify_case
 from MedSeqFTLib.workspace.files import (
     new_folder_atomically,
@@ -113,7 +114,9 @@ class Workspace:
             for existing in self.tasks():
                 if same_name(existing.name, task.name):
                     raise InputError(f"The workspace has a task {existing.name} already; choose another name.")
-            write_json(self._task_path(task.name), task)
+            path = self._task_path(task.name)
+            note(self, "task added", task.name, {path: task})
+            write_json(path, task)
         return task
 
     def task(self, name: str) -> Task:
@@ -224,6 +227,7 @@ class Workspace:
             with new_folder_atomically(target) as folder:
                 copy_verified(version, Path(files_folder), folder)
                 write_json(folder / VERSION_FILE, version)
+                note(self, "version made", version.id, {target / VERSION_FILE: version}, reason=version.note)
         return version
 
     def verify_version(self, version: ModelVersion) -> None:
@@ -251,6 +255,7 @@ class Workspace:
             version = self.version(version_id)
             pointers = promoted(self.pointers(), version, who, reason)
             self.verify_version(version)
+            note(self, "promoted", f"{version_id} for {version.task}", {self._pointers_path: pointers}, who, reason)
             write_json(self._pointers_path, pointers)
         return pointers
 
@@ -264,7 +269,9 @@ class Workspace:
             pointers = self.pointers()
             current = self.current_version(self.task(task).name)
             parent = current.parent if current else None
-            write_json(self._pointers_path, rolled_back(pointers, task, parent, who, reason))
+            pointers = rolled_back(pointers, task, parent, who, reason)
+            note(self, "rolled back", task, {self._pointers_path: pointers}, who, reason)
+            write_json(self._pointers_path, pointers)
         return self.current_version(task)
 
     def current_version(self, task: str) -> ModelVersion | None:

@@ -1,0 +1,198 @@
+"""The audit log: what is written down, and that nothing can be altered without being found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from workspace_samples import a_task, a_version, add_case, python, tree, weights_folder
+
+from MedSeqFTLib.commands.app import app
+from MedSeqFTLib.errors import StorageError, WorkspaceError
+from MedSeqFTLib.workspace import audit
+from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, entries
+from MedSeqFTLib.workspace.audit_check import verify
+from MedSeqFTLib.workspace.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A task, two cases, two versions, two promotions and a rollback."""
+    workspace = Workspace.create(tmp_path / "workspace")
+    workspace.add_task(a_task())
+    for number in (1, 2):
+        add_case(workspace, f"case{number}", b"pixels %d" % number, accepted_by="reader")
+        folder = weights_folder(tmp_path / f"weights{number}")
+        workspace.publish(a_version(f"M{number}", folder), folder)
+        workspace.promote(f"M{number}", "reader", f"reason {number}")
+    workspace.rollback("brain", "reader", "worse on last week's scans")
+    return workspace
+
+
+def acts(workspace: Workspace) -> list[str]:
+    return [entry.act for entry, _ in entries(workspace)]
+
+
+def test_every_act_is_written_down_with_who_and_why(workspace: Workspace) -> None:
+    found = [entry for entry, _ in entries(workspace)]
+    assert [(entry.act, entry.subject) for entry in found] == [
+        ("log begun", "workspace"),
+        ("task added", "brain"),
+        ("case accepted", "brain/case1"),
+        ("version made", "M1"),
+        ("promoted", "M1 for brain"),
+        ("case accepted", "brain/case2"),
+        ("version made", "M2"),
+        ("promoted", "M2 for brain"),
+        ("rolled back", "brain"),
+    ]
+    assert [entry.number for entry in found] == list(range(1, 10))
+    assert (found[-1].who, found[-1].reason) == ("reader", "worse on last week's scans")
+    assert found[2].who == "reader"
+
+
+def test_each_line_holds_the_hash_of_the_line_before(workspace: Workspace) -> None:
+    pairs = list(entries(workspace))
+    assert [entry.previous for entry, _ in pairs] == [FIRST, *(sha256 for _, sha256 in pairs[:-1])]
+
+
+def test_nothing_is_found_where_nothing_was_altered(workspace: Workspace) -> None:
+    before = tree(workspace.folder)
+    result = verify(workspace)
+    assert result.problems == ()
+    assert (result.lines, result.head) == (9, list(entries(workspace))[-1][1])
+    assert tree(workspace.folder) == before
+
+
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("alter", "found"),
+    [
+        (lambda w: replace(w.folder / AUDIT_FILE, b"reason 1", b"reason 9"), "line 6: a line before it was altered"),
+        (lambda w: remove_line(w, 3), "line 4: a line before it was altered or taken out"),
+        (lambda w: remove_line(w, 9), "models/current.json was altered"),
+        (lambda w: remove_line(w, 2, 9), "is not in the audit log"),
+        (lambda w: replace(w.folder / AUDIT_FILE, b'"number":3', b'"number":x'), "line 3 is damaged"),
+        (lambda w: (w.folder / AUDIT_FILE).unlink(), "audit.jsonl is missing"),
+        (lambda w: replace(case_file(w), b'"train"', b'"validation"'), "case1/case.json was altered"),
+        (lambda w: shutil.rmtree(case_file(w).parent), "cases/brain/case1/case.json is missing"),
+        (
+            lambda w: shutil.copytree(case_file(w).parent, case_file(w).parents[1] / "case3"),
+            "case3/case.json is not in",
+        ),
+        (lambda w: (case_file(w).parent / "image.nrrd").write_bytes(b"other"), "image.nrrd is damaged"),
+        (lambda w: (w.folder / "models/M1/backbone.safetensors").unlink(), "backbone.safetensors"),
+        (lambda w: (w.folder / "models/current.json").unlink(), "models/current.json is missing"),
+        (lambda w: replace(w.folder / "tasks/brain.json", b"grey", b"gray"), "tasks/brain.json was altered"),
+    ],
+)
+def test_whatever_is_altered_is_found(workspace: Workspace, alter: Callable[[Workspace], object], found: str) -> None:
+    alter(workspace)
+    problems = verify(workspace).problems
+    assert any(found in problem for problem in problems), problems
+
+
+def case_file(workspace: Workspace) -> Path:
+    return workspace.folder / "cases" / "brain" / "case1" / "case.json"
+
+
+def remove_line(workspace: Workspace, first: int, last: int | None = None) -> None:
+    path = workspace.folder / AUDIT_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: first - 1] + lines[last or first :]))
+
+
+def test_an_older_state_that_is_put_back_is_found(workspace: Workspace) -> None:
+    """Although "as it was before the newest act" is what an interruption leaves: only one act can be interrupted."""
+    pointers = workspace.folder / "models" / "current.json"
+    older = pointers.read_bytes()
+    workspace.promote("M2", "reader", "again")
+    workspace.rollback("brain", "reader", "and back")
+    pointers.write_bytes(older)
+    assert any("current.json was altered" in problem for problem in verify(workspace).problems)
+
+
+KILLED = """
+import os, signal, sys
+from MedSeqFTLib.workspace import workspace as module
+from MedSeqFTLib.workspace.workspace import Workspace
+module.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Workspace.open(sys.argv[1]).promote("M2", "reader", "killed")
+"""
+
+
+def test_an_act_that_was_interrupted_is_no_alteration(workspace: Workspace) -> None:
+    """A real process is killed between the line and the deed."""
+    before = workspace.pointers()
+    process = python(KILLED, workspace.folder)
+    process.communicate()
+    assert process.returncode == -9
+    assert acts(workspace)[-1] == "promoted"
+    assert workspace.pointers() == before
+    assert verify(workspace).problems == ()
+    workspace.promote("M2", "reader", "once more")
+    assert acts(workspace)[-3:] == ["promoted", "not done", "promoted"]
+    assert verify(workspace).problems == ()
+
+
+def test_a_torn_line_is_removed_by_the_next_writer(workspace: Workspace) -> None:
+    with (workspace.folder / AUDIT_FILE).open("ab") as file:
+        file.write(b'{"number": 10, "wh')
+    assert verify(workspace).problems == ()
+    workspace.promote("M2", "reader", "after a power cut")
+    assert verify(workspace).problems == ()
+
+
+def test_a_workspace_of_an_older_program_is_taken_as_it_is(workspace: Workspace) -> None:
+    (workspace.folder / AUDIT_FILE).unlink()
+    workspace.promote("M2", "reader", "first act that is written down")
+    assert acts(workspace) == ["log begun", "promoted"]
+    assert verify(workspace).problems == ()
+
+
+def test_without_room_for_the_line_nothing_is_done(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = workspace.pointers()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audit.os, "fsync", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        workspace.promote("M2", "reader", "no room")
+    monkeypatch.undo()
+    assert workspace.pointers() == before
+
+
+def test_a_damaged_end_of_the_log_stops_further_acts(workspace: Workspace) -> None:
+    with (workspace.folder / AUDIT_FILE).open("ab") as file:
+        file.write(b"not a line of the log\n")
+    with pytest.raises(WorkspaceError, match="last line is damaged"):
+        workspace.promote("M2", "reader", "")
+
+
+def test_long_lines_are_read_back_whole(workspace: Workspace) -> None:
+    workspace.promote("M2", "reader", "because " * 20_000)
+    workspace.rollback("brain", "reader", "")
+    assert verify(workspace).problems == ()
+
+
+def test_the_command_tells_what_was_altered(workspace: Workspace) -> None:
+    arguments = ["--workspace", str(workspace.folder)]
+    result = CliRunner().invoke(app, ["audit", "verify", *arguments])
+    assert result.exit_code == 0, result.output
+    assert "Nothing was altered: 9 lines, newest hash" in result.stdout
+    listed = CliRunner().invoke(app, ["audit", "list", "--last", "2", "--json", *arguments])
+    assert [entry["act"] for entry in json.loads(listed.stdout)] == ["promoted", "rolled back"]
+    remove_line(workspace, 9)
+    result = CliRunner().invoke(app, ["audit", "verify", *arguments])
+    assert result.exit_code == 1
+    assert "models/current.json was altered" in result.stdout
