@@ -1,4 +1,7 @@
-"""Accepting a case: both of its files and its record appear together, or not at all."""
+"""Accepting a case: both of its files and its record appear together, or not at all.
+
+A stored case may be corrected again. Its earlier segmentations stay where they are, under their names.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, write_json
+from MedSeqFTLib.workspace.files import atomic_path, check_sha256, new_folder_atomically, write_json
 from MedSeqFTLib.workspace.names import checked_name, same_name
-from MedSeqFTLib.workspace.schema import Case, Task
+from MedSeqFTLib.workspace.schema import Case, Revision, Task
 
 if TYPE_CHECKING:
     from MedSeqFTLib.workspace.workspace import Workspace
@@ -41,6 +44,37 @@ def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation
             shutil.move(str(segmentation_file), str(folder / SEGMENTATION_FILE))
             write_json(folder / CASE_FILE, case)
     return case
+
+
+def revise_case(workspace: Workspace, case: Case, segmentation_file: Path) -> Case:
+    """Store a new segmentation of a case; the one before becomes a revision. `case` describes the new one.
+
+    The new file gets a name of its own, and case.json is replaced last: a killed process changes nothing, and whoever
+    reads the earlier segmentation goes on reading it.
+
+    Raises:
+        InputError: there is no such case, or the task lacks a label.
+        WorkspaceError: the workspace is in use, or the file differs from its checksum.
+        StorageError: a write failed; the case is as it was before.
+    """
+    with workspace.lock():
+        before = workspace.case(case.task, case.id)
+        _refuse_unknown_labels(workspace.task(case.task), case)
+        revised = case.model_copy(update={"role": before.role, "revisions": (*before.revisions, _revision(before))})
+        check_sha256(segmentation_file, revised.segmentation_sha256)
+        with atomic_path(workspace.segmentation_path(revised)) as temporary:
+            shutil.copyfile(segmentation_file, temporary)
+        write_json(workspace.case_folder(case.task, case.id) / CASE_FILE, revised)
+    return revised
+
+
+def segmentation_name(number: int) -> str:
+    """The file name of a case's segmentation: the first is number 1."""
+    return SEGMENTATION_FILE if number == 1 else f"segmentation-{number}.seg.nrrd"
+
+
+def _revision(case: Case) -> Revision:
+    return Revision(**case.model_dump(include=set(Revision.model_fields)))
 
 
 def check_new_case(workspace: Workspace, case: Case) -> None:
@@ -77,4 +111,5 @@ def verify_case(workspace: Workspace, case: Case) -> None:
         WorkspaceError: a file is missing or damaged; the message names it.
     """
     check_sha256(workspace.image_path(case), case.image_sha256)
-    check_sha256(workspace.segmentation_path(case), case.segmentation_sha256)
+    for path, sha256 in workspace.segmentation_paths(case):
+        check_sha256(path, sha256)
