@@ -131,6 +131,5 @@ def _proposal(workspace: Workspace, task: str, sha256: str | None, image: Path) 
     if record is None:
         return None
     path = segmentation_path(workspace, record)
-    return Proposal(
-        record.version, path if difference(Geometry.of_file(path), Geometry.of_file(image)) is None else None
-    )
+    moved = difference(Geometry.of_file(path), Geometry.of_file(image))
+    return Proposal(record.version, None if moved else path)

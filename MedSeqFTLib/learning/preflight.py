@@ -33,7 +33,7 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
 
 def is_new_to(version: ModelVersion, case: Case) -> bool:
     """True if a version has not learned a training case as it is now: it is new, or was corrected since."""
-    first = (*case.revisions, case)[0].segmentation_sha256
+    first = case.revisions[0].segmentation_sha256 if case.revisions else case.segmentation_sha256
     return case.id not in version.train_cases or version.learned.get(case.id, first) != case.segmentation_sha256
 
 
