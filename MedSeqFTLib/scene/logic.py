@@ -17,13 +17,14 @@ from MedSeqFTLib.jobs.job import ACTIVE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.scene import cases, proposals
+from MedSeqFTLib.scene.cases import StoringJob
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of
 from MedSeqFTLib.workspace.person import person
-from MedSeqFTLib.workspace.schema import ModelVersion, Reading, SelectionScore, Task
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -101,19 +102,44 @@ class SceneLogic:
         return cases.inspect_case(self.workspace, task, volume, segmentation)
 
     def accept(
-        self, task: str, volume: Any, segmentation: Any, role: str, *, case_id: str | None = None, by: str = ""
-    ) -> Following:
+        self,
+        task: str,
+        volume: Any,
+        segmentation: Any,
+        role: str,
+        *,
+        case_id: str | None = None,
+        by: str = "",
+        seconds: float | None = None,
+    ) -> StoringJob:
         """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
-        return Following(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by))
+        return cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by, seconds)
+
+    def revise(
+        self, task: str, case_id: str, volume: Any, segmentation: Any, *, by: str = "", seconds: float | None = None
+    ) -> StoringJob:
+        """Correct a stored case again; its earlier segmentation is kept: see `MedSeqFTLib.scene.cases.revise_case`."""
+        return cases.revise_case(self.workspace, task, case_id, volume, segmentation, by, seconds)
+
+    def case_of(self, task: str, volume: Any) -> Case | None:
+        """The stored case that a volume is known to be: it was opened, segmented or accepted before."""
+        return cases.case_of(self.workspace, task, volume)
 
     def open_case(self, task: str, case_id: str) -> tuple[Any, Any]:
         """Bring a stored case into the scene: new volume and segmentation nodes."""
         return cases.open_case(self.workspace, task, case_id, self.scene)
 
-    def not_stored(self) -> list[Following]:
+    def storing(self) -> list[StoringJob]:
+        """Accepted cases that a worker is filing, the oldest first."""
+        return [job for job in self._acceptances() if job.is_active]
+
+    def not_stored(self) -> list[StoringJob]:
         """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
+        return [job for job in self._acceptances() if not job.is_active and job.folder.input_folder.exists()]
+
+    def _acceptances(self) -> list[StoringJob]:
         jobs = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")
-        return [Following(job) for job in jobs if job.input_folder.exists() and job.state() not in ACTIVE]
+        return [StoringJob(job) for job in jobs]
 
     # adapting, and jobs of any kind
 

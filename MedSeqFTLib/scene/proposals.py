@@ -8,14 +8,12 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
+from MedSeqFTLib.scene.marks import PIXELS, PROPOSAL
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentation_of, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
-
-#: Attribute of a segmentation node: the segmentation_sha256 of the stored proposal that it began as.
-PROPOSAL = "MedSeqFT.Proposal"
 
 
 class SegmentingJob(Following):
@@ -42,7 +40,9 @@ class SegmentingJob(Following):
                 f"Volume {self._name!r} is no longer in the scene; its segmentation {record.name} is kept in the "
                 "workspace: load the volume again, then the segmentation."
             )
-        return add_proposal(self._workspace, record, volume)
+        node = add_proposal(self._workspace, record, volume)
+        volume.SetAttribute(PIXELS, record.pixel_sha256)
+        return node
 
 
 def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.descriptor import Descriptor, describe
 from MedSeqFTLib.imaging.geometry import Geometry, check_grid
 from MedSeqFTLib.imaging.volumes import check_finite
 from MedSeqFTLib.scene.grids import grid_of_volume, place_volume
@@ -37,6 +38,11 @@ def volume_grid(node: Any) -> Geometry:
     grid = grid_of_volume(node)
     check_grid(grid, where)
     return grid
+
+
+def descriptor_of(node: Any) -> Descriptor:
+    """What kind of image a volume is, see MedSeqFTLib.imaging.descriptor. Takes no time. Raises as `volume_grid`."""
+    return describe(voxels_of(node.GetImageData()), volume_grid(node).spacing)
 
 
 def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
