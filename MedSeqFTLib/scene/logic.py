@@ -23,6 +23,7 @@ from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of
+from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
@@ -88,6 +89,15 @@ class SceneLogic:
             )
         return SegmentingJob(job, self.workspace, volume)
 
+    def segmenting(self) -> list[SegmentingJob]:
+        """The volumes that are being segmented, the oldest first: to go on following them after a restart."""
+        jobs = [job.folder for job in self.running() if job.folder.job.kind == "segment"]
+        return [SegmentingJob(job, self.workspace, self._volume_named(str(job.job.settings["name"]))) for job in jobs]
+
+    def _volume_named(self, name: str) -> Any:
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", self.scene)
+        return next((volume for volume in volumes if cases.usable_name(volume) == name), None)
+
     def load_proposal(self, task: str, name: str, volume: Any, version: str | None = None) -> Any:
         """Put what a version proposed before beside its volume, as a new segmentation node; the newest by default."""
         found = [r for r in segmentations(self.workspace, task, name) if version in (None, r.version)]
@@ -125,6 +135,10 @@ class SceneLogic:
         """The stored case that a volume is known to be: it was opened, segmented or accepted before."""
         return cases.case_of(self.workspace, task, volume)
 
+    def new_segmentation(self, task: str, volume: Any) -> Any:
+        """A new segmentation node with an empty segment for each label of a task, to draw from nothing."""
+        return cases.new_segmentation(self.workspace, task, volume)
+
     def open_case(self, task: str, case_id: str) -> tuple[Any, Any]:
         """Bring a stored case into the scene: new volume and segmentation nodes."""
         return cases.open_case(self.workspace, task, case_id, self.scene)
@@ -136,6 +150,23 @@ class SceneLogic:
     def not_stored(self) -> list[StoringJob]:
         """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
         return [job for job in self._acceptances() if not job.is_active and job.folder.input_folder.exists()]
+
+    def worklist(self, task: str, jobs: Sequence[StoringJob] | None = None) -> list[Row]:
+        """The volumes of the scene and of the workspace: see `MedSeqFTLib.scene.worklist.worklist`.
+
+        Args:
+            jobs: what is being stored or could not be; by default it is looked for.
+        """
+        waiting = [*self.not_stored(), *self.storing()] if jobs is None else jobs
+        return worklist(self.workspace, task, self.scene, waiting)
+
+    def suggest(self, task: str, method: Method = "lowest confidence") -> Suggestion:
+        """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
+        return suggest(self.worklist(task), method)
+
+    def open_row(self, task: str, row: Row) -> tuple[Any, Any]:
+        """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
+        return open_row(self.workspace, task, row, self.scene)
 
     def _acceptances(self) -> list[StoringJob]:
         jobs = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")

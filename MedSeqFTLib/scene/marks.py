@@ -34,6 +34,11 @@ def seconds_spent(segmentation: Any) -> float:
     return float(segmentation.GetAttribute(SECONDS) or 0.0)
 
 
+def add_seconds(segmentation: Any, seconds: float) -> None:
+    """Count time that was spent on it."""
+    segmentation.SetAttribute(SECONDS, f"{seconds_spent(segmentation) + seconds:.1f}")
+
+
 def volume_of(segmentation: Any) -> Any:
     """The volume that a segmentation was made for; None if it is not known or no longer in the scene."""
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()

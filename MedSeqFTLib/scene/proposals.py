@@ -20,10 +20,16 @@ class SegmentingJob(Following):
     """A volume that is being segmented. The volume may be removed from the scene meanwhile."""
 
     def __init__(self, folder: JobFolder, workspace: Workspace, volume: Any) -> None:
+        """Of a volume; None if it is not in the scene."""
         super().__init__(folder)
         self._workspace = workspace
         self._volume = weak(volume)
-        self._name = str(volume.GetName())
+        self._name = str(volume.GetName() if volume is not None else folder.job.settings.get("name"))
+
+    @property
+    def record(self) -> Segmentation:
+        """What was stored. Raises JobError unless the job is finished."""
+        return self.result(Segmentation)
 
     def load(self) -> Any:
         """Put the result beside the volume, as a new segmentation node. Returns the node.
@@ -33,7 +39,7 @@ class SegmentingJob(Following):
             InputError: the volume is no longer in the scene; the result stays in the workspace.
             GeometryError: the volume was moved meanwhile.
         """
-        record = self.result(Segmentation)
+        record = self.record
         volume = self._volume.Get()
         if volume is None or volume.GetScene() is None:
             raise InputError(
