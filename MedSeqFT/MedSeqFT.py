@@ -102,6 +102,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.panels = []
         self._guiTag = None
+        self._task = ""
 
     def setup(self) -> None:
         """Called once, when the user opens the module for the first time."""
@@ -168,13 +169,16 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.unbind()
 
     def onSceneStartClose(self, _caller, _event) -> None:
-        """The parameter node is about to go."""
+        """The parameter node is about to be emptied."""
+        if self.panels:
+            self._task = self.session.parameters.task
         self.unbind()
 
     def onSceneEndClose(self, _caller, _event) -> None:
-        """The panels go on with the new, empty scene. The workspace stays open, and jobs go on."""
+        """The panels go on with the new, empty scene. Workspace and task stay open, and jobs go on."""
         if self.panels:
             self.session.parameters = self.logic.getParameterNode()
+            self.session.parameters.task = self._task
         if self.parent.isEntered:
             self.bind()
 
