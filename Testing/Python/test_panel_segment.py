@@ -90,25 +90,12 @@ def test_an_edit_is_not_pushed_aside_by_a_new_proposal(window: Window, workspace
     assert [record.reading for record in segmentations(workspace, "balls")] == ["single-model"]
 
 
-def test_cancel_and_resume(window: Window, workspace: Workspace) -> None:  # noqa: F811
-    session, ui = open_workspace(window, workspace), window.ui
-    session.parameters.volume = add_scan()
-    window.click(ui.segmentButton)
-    window.click(ui.segmentButton)
-    window.wait_until(lambda: ui.segmentResumeButton.visible, 60)
-    assert ui.segmentProgressLabel.text.startswith("Cancelled. Resume")
-    window.click(ui.segmentResumeButton)
-    assert not ui.segmentResumeButton.visible
-    ended(window)
-    assert session.parameters.segmentation.GetName() == "scan by M1"
-
-
 def test_a_dead_worker_shows_its_last_lines_and_resume(window: Window, workspace: Workspace) -> None:  # noqa: F811
     session, ui = open_workspace(window, workspace), window.ui
     session.parameters.volume = add_scan()
     window.click(ui.segmentButton)
     (job,) = session.logic.segmenting()
-    window.wait_until(lambda: job.folder.process() is not None)
+    window.wait_until(lambda: job.poll() is not None and job.progress.starts)
     psutil.Process(job.folder.process().pid).kill()
     window.wait_until(lambda: ui.segmentResumeButton.visible, 60)
     assert "died without a word. Its last lines:" in ui.segmentProgressLabel.text
@@ -130,15 +117,20 @@ def test_the_scene_may_be_closed_meanwhile(window: Window, workspace: Workspace)
     assert session.logic.open_row("balls", row)[1].GetName() == "scan by M1"
 
 
-def test_a_segmentation_is_found_again_after_a_restart(window: Window, workspace: Workspace) -> None:  # noqa: F811
+def test_after_a_restart_it_is_found_again_cancelled_and_resumed(window: Window, workspace: Workspace) -> None:  # noqa: F811
     session = open_workspace(window, workspace)
     session.parameters.volume = add_scan()
     window.click(window.ui.segmentButton)
     window.switch_away()
     window.reopen()
-    session = open_workspace(window, workspace)
-    assert window.ui.segmentButton.text == "Cancel"
-    assert "begun before" in window.ui.segmentStateLabel.text
+    session, ui = open_workspace(window, workspace), window.ui
+    assert ui.segmentButton.text == "Cancel"
+    assert "begun before" in ui.segmentStateLabel.text
+    window.click(ui.segmentButton)
+    window.wait_until(lambda: ui.segmentResumeButton.visible, 60)
+    assert ui.segmentProgressLabel.text.startswith("Cancelled. Resume")
+    window.click(ui.segmentResumeButton)
+    assert not ui.segmentResumeButton.visible
     ended(window)
     assert session.parameters.segmentation.GetName() == "scan by M1"
 
