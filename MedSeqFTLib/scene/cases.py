@@ -21,7 +21,8 @@ from MedSeqFTLib.scene.proposals import proposal_of
 from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
 from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, volume_grid
 from MedSeqFTLib.workspace.names import checked_name, name_from
-from MedSeqFTLib.workspace.schema import Case, Role
+from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
+from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -93,8 +94,7 @@ def accept_case(
         raise InputError(f"A case cannot have the role {role!r}; take train or validation.")
     volume_grid(volume)
     proposal = proposal_of(workspace, task, segmentation) if segmentation else None
-    proposed = proposal.name if proposal else None
-    name = checked_name(case_id, "case") if case_id else _free_name(workspace, task, volume, proposed)
+    name = checked_name(case_id, "case") if case_id else _free_name(workspace, task, volume, proposal)
     sha256 = proposal.segmentation_sha256 if proposal else None
     settings: dict[str, object] = {
         "role": Role(role),
@@ -127,7 +127,8 @@ def revise_case(
 def case_of(workspace: Workspace, task: str, volume: Any) -> Case | None:
     """The stored case that a volume is known to be; None if it is none, or if its voxels were changed."""
     pixels = volume.GetAttribute(PIXELS) if volume is not None else None
-    case = next((case for case in workspace.cases(task) if case.pixel_sha256 == pixels), None)
+    cases = workspace.cases(task) if pixels else []
+    case = next((case for case in cases if case.pixel_sha256 == pixels), None)
     return None if case is None or case.descriptor not in (None, descriptor_of(volume)) else case
 
 
@@ -184,7 +185,10 @@ def usable_name(volume: Any) -> str:
         return "volume"
 
 
-def _free_name(workspace: Workspace, task: str, volume: Any, proposed: str | None) -> str:
+def _free_name(workspace: Workspace, task: str, volume: Any, proposal: Segmentation | None) -> str:
+    """The name under which the volume was segmented, if that is known and free; else its own, or NAME-2 and so on."""
+    pixels = proposal.pixel_sha256 if proposal else volume.GetAttribute(PIXELS)
+    proposed = next((r.name for r in segmentations(workspace, task) if r.pixel_sha256 == pixels), None)
     if proposed and proposed.casefold() not in {name.casefold() for name in taken_case_ids(workspace, task)}:
         return proposed
     return free_case_id(workspace, task, usable_name(volume))

@@ -50,6 +50,7 @@ class SceneLogic:
         """
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         self.scene = slicer.mrmlScene if scene is None else scene
+        self._storing: dict[str, StoringJob] = {}
 
     def new_task(self, name: str, modality: str, segmentation: Any, description: str = "") -> Task:
         """Make a task of the segments of a node: see `MedSeqFTLib.scene.tasks.task_of`. Their values are pinned."""
@@ -123,13 +124,13 @@ class SceneLogic:
         seconds: float | None = None,
     ) -> StoringJob:
         """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
-        return cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by, seconds)
+        return self._kept(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by, seconds))
 
     def revise(
         self, task: str, case_id: str, volume: Any, segmentation: Any, *, by: str = "", seconds: float | None = None
     ) -> StoringJob:
         """Correct a stored case again; its earlier segmentation is kept: see `MedSeqFTLib.scene.cases.revise_case`."""
-        return cases.revise_case(self.workspace, task, case_id, volume, segmentation, by, seconds)
+        return self._kept(cases.revise_case(self.workspace, task, case_id, volume, segmentation, by, seconds))
 
     def case_of(self, task: str, volume: Any) -> Case | None:
         """The stored case that a volume is known to be: it was opened, segmented or accepted before."""
@@ -169,8 +170,16 @@ class SceneLogic:
         return open_row(self.workspace, task, row, self.scene)
 
     def _acceptances(self) -> list[StoringJob]:
-        jobs = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")
-        return [StoringJob(job) for job in jobs]
+        folders = [folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept"]
+        jobs = [self._storing.get(folder.id) or StoringJob(folder) for folder in folders]
+        for job in jobs:
+            job.poll()
+        return jobs
+
+    def _kept(self, job: StoringJob) -> StoringJob:
+        """Of the jobs that were begun here, the nodes are known."""
+        self._storing[job.folder.id] = job
+        return job
 
     # adapting, and jobs of any kind
 

@@ -129,7 +129,7 @@ def test_the_least_sure_proposal_is_suggested_with_its_reason(window: Window, wo
     unfold(window, workspace)
     window.click(window.ui.suggestButton)
     assert window.ui.worklistStateLabel.text == (
-        "scan12: of 3 proposals the one that its model was least sure of, 61 % on average."
+        "scan12: its model was the least sure of it, 61 % on average (proposals: 3)."
     )
     assert window.ui.worklistTableWidget.currentRow() == 1
 
@@ -142,7 +142,7 @@ def test_the_most_unlike_volume_is_suggested(window: Window, workspace: Workspac
     unfold(window, workspace)
     window.choose(window.ui.suggestionComboBox, "most unlike")
     window.click(window.ui.suggestButton)
-    assert window.ui.worklistStateLabel.text.startswith("bright: of 2 volumes the most unlike")
+    assert window.ui.worklistStateLabel.text.startswith("bright: the most unlike")
     assert "standard deviations" in window.ui.worklistStateLabel.text
 
 
@@ -153,7 +153,7 @@ def test_random_is_the_same_until_a_case_is_accepted(window: Window, workspace: 
     window.choose(window.ui.suggestionComboBox, "random")
     window.click(window.ui.suggestButton)
     first = window.ui.worklistStateLabel.text
-    assert "drawn at random from 4 volumes (seed 0)" in first
+    assert "drawn at random (volumes: 4, seed: 0)" in first
     window.click(window.ui.suggestButton)
     assert window.ui.worklistStateLabel.text == first
     assert session.logic.suggest("balls", "random").row.name in first

@@ -36,15 +36,16 @@ class CorrectPanel(Panel):
         on(ui.acceptButton.clicked, self._accept)
 
     def state(self) -> str:
-        from MedSeqFTLib.scene.marks import is_edited
+        """How things stand with what is shown, and what was left behind."""
+        return "\n".join(text for text in (self._why_not() or self._standing(), left_behind(self._nodes()[1])) if text)
 
-        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        left = [n.GetName() for n in nodes if is_edited(n) and n is not self.session.parameters.segmentation]
-        if not left:
-            return ""
-        return _(
-            "Edited and not accepted yet: {names}. They stay in the scene; accept them before it is closed."
-        ).format(names=", ".join(left))
+    def _standing(self) -> str:
+        from MedSeqFTLib.scene.marks import CASE, is_edited
+
+        segmentation = self._nodes()[1]
+        if is_edited(segmentation):
+            return _("Edited, and not accepted yet.")
+        return _("As it is stored.") if segmentation.GetAttribute(CASE) else _("Not edited, and not accepted yet.")
 
     def show(self) -> None:
         self._match()
@@ -101,10 +102,12 @@ class CorrectPanel(Panel):
 
     def _edited(self) -> None:
         self._found.changed()
+        self._state.text = self.state()
         self.ui.acceptButton.enabled = not self._why_not()
 
     def _offer(self) -> None:
         """Let the button and the role say what accepting would do, or why it cannot be done."""
+        self._state.text = self.state()
         case, why_not = self._case(), self._why_not()
         button, role = self.ui.acceptButton, self.ui.roleComboBox
         button.text = _("Store correction of {case}").format(case=case.id) if case else _("Accept case")
@@ -144,3 +147,13 @@ class CorrectPanel(Panel):
             job = logic.accept(task, volume, segmentation, self.session.parameters.role)
         self._storing.add(job)
         self.session.changed()
+
+
+def left_behind(shown: Any) -> str:
+    """Which segmentations other than the one that is shown wait to be accepted."""
+    from MedSeqFTLib.scene.marks import is_edited
+
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    names = ", ".join(node.GetName() for node in nodes if is_edited(node) and node is not shown)
+    text = _("Edited and not accepted yet: {names}. They stay in the scene; accept them before it is closed.")
+    return text.format(names=names) if names else ""

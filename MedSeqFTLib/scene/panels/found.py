@@ -32,6 +32,7 @@ class Found:
         self._timer.setInterval(WAIT)
         on(self._timer.timeout, self._count_if_quick)
         on(button.clicked, self._count)
+        button.visible = False
 
     def of(self, volume: Any, segmentation: Any) -> None:
         """Show what this segmentation holds; looks only if another one was shown before."""

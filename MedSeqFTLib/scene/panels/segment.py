@@ -26,7 +26,7 @@ class SegmentPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.segmentCollapsibleButton, ui.segmentStateLabel)
         widgets = JobWidgets(ui.segmentButton, ui.segmentProgressBar, ui.segmentProgressLabel, ui.segmentResumeButton)
-        self._watch = JobWatch(widgets, self._start, self._resume, self._finished)
+        self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._looked)
         self._logic: SceneLogic | None = None
         self._news = ""
         self._news_of: Any = None  # the volume that was chosen then
@@ -108,6 +108,11 @@ class SegmentPanel(Panel):
         if running:
             self._tell(_("A segmentation that was begun before is going on."))
             self._watch.follow(running[-1])
+
+    def _looked(self, job: Following, _events: object) -> None:
+        if not job.is_active and job.state != "finished":
+            self._tell("")
+            self.refresh()
 
     def _finished(self, job: Following) -> None:
         from MedSeqFTLib.scene.proposals import SegmentingJob

@@ -39,6 +39,7 @@ class Storing:
         self._timer.setInterval(INTERVAL)
         on(self._timer.timeout, self._look)
         on(widgets.resume.clicked, self._resume)
+        self._show()
 
     def look_again(self) -> None:
         """Show what waits in the workspace that is open now."""

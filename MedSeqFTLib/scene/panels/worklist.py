@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.scene.worklist import Row, Suggestion
 
+WIDEST = 140  # pixels of the names; a longer one is told by its tooltip
+
 
 class WorklistPanel(Panel):
     """Looks only while it is unfolded."""
@@ -25,7 +27,7 @@ class WorklistPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.worklistCollapsibleButton, ui.worklistStateLabel)
         self._rows: list[Row] = []
-        self._reason = ""
+        self._reason = self._suggested = ""
         ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
         on(ui.suggestButton.clicked, self._suggest)
         on(ui.openButton.clicked, self._open)
@@ -40,6 +42,8 @@ class WorklistPanel(Panel):
             return
         chosen = self._chosen()
         self._rows = self._logic().worklist(self.session.task)
+        if not any(row.is_open and row.name == self._suggested for row in self._rows):
+            self._suggested = self._reason = ""
         self._fill()
         self._select(chosen.name if chosen else "")
         self._offer()
@@ -61,6 +65,7 @@ class WorklistPanel(Panel):
                 item.setToolTip(text)
                 table.setItem(number, column, item)
         table.resizeColumnsToContents()
+        table.setColumnWidth(0, min(table.columnWidth(0), WIDEST))
 
     def _chosen(self) -> Row | None:
         number = self.ui.worklistTableWidget.currentRow()
@@ -80,12 +85,12 @@ class WorklistPanel(Panel):
     def _suggest(self) -> None:
         try:
             found = self._logic().suggest(self.session.task, self.session.parameters.suggestion)
-            self._reason = reason(found)
-            self.refresh()
-            self._select(found.row.name)
         except InputError as error:
-            self._reason = str(error)
-            self.refresh()
+            self._state.text = str(error)
+            return
+        self._reason, self._suggested = reason(found), found.row.name
+        self.refresh()
+        self._select(found.row.name)
 
     def _open(self) -> None:
         row = self._chosen()
@@ -128,12 +133,12 @@ def _cells(row: Row) -> tuple[str, ...]:
 def reason(found: Suggestion) -> str:
     """Why this volume comes next, with its score, in words."""
     if found.method == "lowest confidence":
-        text = _("{name}: of {count} proposals the one that its model was least sure of, {score} on average.")
+        text = _("{name}: its model was the least sure of it, {score} on average (proposals: {count}).")
         score = percent(found.score)
     elif found.method == "most unlike":
-        text = _("{name}: of {count} volumes the most unlike the accepted ones by size and intensity: {score}.")
+        text = _("{name}: the most unlike the accepted ones by size and intensity, {score} (volumes: {count}).")
         score = _("{number} standard deviations from the nearest").format(number=f"{found.score:.1f}")
     else:
-        text = _("{name}: drawn at random from {count} volumes (seed {score}).")
+        text = _("{name}: drawn at random (volumes: {count}, seed: {score}).")
         score = f"{found.score:.0f}"
     return text.format(name=found.row.name, count=found.candidates, score=score)
