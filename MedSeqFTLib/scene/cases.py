@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
@@ -153,9 +151,7 @@ def _store(workspace: Workspace, task: str, volume: Any, segmentation: Any, sett
 
 def new_segmentation(workspace: Workspace, task: str, volume: Any) -> Any:
     """An empty segmentation of a volume, with a segment for each label of a task. Raises as `volume_grid`."""
-    grid = volume_grid(volume)
-    nothing = grid.image_of(np.zeros(grid.size[::-1], np.uint8))
-    return add_segmentation(volume, nothing, workspace.task(task).labels, f"{volume.GetName()} drawn")
+    return add_segmentation(volume, None, workspace.task(task).labels, f"{volume.GetName()} drawn")
 
 
 def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tuple[Any, Any]:

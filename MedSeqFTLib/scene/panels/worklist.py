@@ -121,13 +121,25 @@ def _cells(row: Row) -> tuple[str, ...]:
     case = entry.case if entry else None
     return (
         row.name,
-        _(row.status),
+        _status(row),
         case.role.value if case else "",
         (entry.version if entry else None) or "",
         percent(row.confidence) if row.confidence is not None else "",
         "" if case is None or case.proposal_dice is None else f"{case.proposal_dice:.3f}",
         "" if entry is None or entry.seconds is None else duration(entry.seconds),
     )
+
+
+def _status(row: Row) -> str:
+    words = {
+        "not segmented": _("not segmented"),
+        "proposed": _("proposed"),
+        "edited": _("edited"),
+        "being stored": _("being stored"),
+        "not stored": _("not stored"),
+        "accepted": _("accepted"),
+    }
+    return words[row.status]
 
 
 def reason(found: Suggestion) -> str:
