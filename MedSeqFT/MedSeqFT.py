@@ -172,6 +172,8 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The parameter node is about to be emptied."""
         if self.panels:
             self._task = self.session.parameters.task
+        for panel in self.panels:
+            panel.scene_closing()
         self.unbind()
 
     def onSceneEndClose(self, _caller, _event) -> None:

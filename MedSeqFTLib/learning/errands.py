@@ -25,6 +25,7 @@ from MedSeqFTLib.learning.errand_settings import (
     SegmentSettings,
 )
 from MedSeqFTLib.learning.progress import Job, Reporter
+from MedSeqFTLib.workspace.cases import SameScanError
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.schema import Case, Document, Task
 from MedSeqFTLib.workspace.segmentations import segmentation_of, segmentation_path
@@ -87,17 +88,23 @@ def _task(job: Job) -> str:
 
 
 def _accepted(workspace: Workspace, task: Task, image: Path, segmentation: Path, settings: AcceptSettings) -> Case:
-    return accept(
-        workspace,
-        task,
-        image,
-        segmentation,
-        settings.role,
-        case_id=settings.case_id,
-        by=settings.by,
-        proposal=_proposal(workspace, task.name, settings.proposal, image),
-        seconds=settings.seconds,
-    )
+    """A new case; or, where the scan is a case of this role already, a correction of it: nothing of it is lost."""
+    try:
+        return accept(
+            workspace,
+            task,
+            image,
+            segmentation,
+            settings.role,
+            case_id=settings.case_id,
+            by=settings.by,
+            proposal=_proposal(workspace, task.name, settings.proposal, image),
+            seconds=settings.seconds,
+        )
+    except SameScanError as same:
+        if same.case.role is not settings.role:
+            raise
+        return _revised(workspace, task, image, segmentation, settings.model_copy(update={"case_id": same.case.id}))
 
 
 def _revised(workspace: Workspace, task: Task, image: Path, segmentation: Path, settings: AcceptSettings) -> Case:

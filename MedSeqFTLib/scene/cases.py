@@ -11,14 +11,15 @@ from MedSeqFTLib.imaging.volumes import read_volume, write_image
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.jobs.starting import free_case_id, start_acceptance, taken_case_ids
+from MedSeqFTLib.scene.drafts import forget_draft
 from MedSeqFTLib.scene.marks import CASE, PIXELS, SECONDS, seconds_spent, set_edited
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import proposal_of
 from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
-from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, volume_grid
-from MedSeqFTLib.workspace.names import checked_name, name_from
+from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, usable_name, volume_grid
+from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -146,6 +147,7 @@ def _store(workspace: Workspace, task: str, volume: Any, segmentation: Any, sett
         job = start_acceptance(workspace, task, folder, *files, settings, python=worker_python())
     set_edited(segmentation, False)
     segmentation.SetAttribute(SECONDS, None)
+    forget_draft(workspace, task, segmentation)
     return StoringJob(job, volume, segmentation)
 
 
@@ -171,14 +173,6 @@ def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tupl
     volume.SetAttribute(PIXELS, case.pixel_sha256)
     segmentation.SetAttribute(CASE, case.segmentation_sha256)
     return volume, segmentation
-
-
-def usable_name(volume: Any) -> str:
-    """The name of a volume as the workspace can keep it; "volume" if nothing of it can be a folder's name."""
-    try:
-        return name_from(str(volume.GetName() or ""), "volume")
-    except InputError:  # a name without a Latin letter, for instance
-        return "volume"
 
 
 def _free_name(workspace: Workspace, task: str, volume: Any, proposal: Segmentation | None) -> str:

@@ -18,11 +18,12 @@ from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segm
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.cases import StoringJob
+from MedSeqFTLib.scene.drafts import save_draft
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
-from MedSeqFTLib.scene.volumes import image_of
+from MedSeqFTLib.scene.volumes import image_of, usable_name
 from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
@@ -74,7 +75,7 @@ class SceneLogic:
             reading: "single-model" takes the one model of all tasks.
         """
         image = image_of(volume)
-        name = cases.usable_name(volume)
+        name = usable_name(volume)
         with self.workspace.staging() as folder:
             write_image(image, folder / f"{name}.nrrd", quick=True)
             job = start_segmentation(
@@ -97,7 +98,7 @@ class SceneLogic:
 
     def _volume_named(self, name: str) -> Any:
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", self.scene)
-        return next((volume for volume in volumes if cases.usable_name(volume) == name), None)
+        return next((volume for volume in volumes if usable_name(volume) == name), None)
 
     def load_proposal(self, task: str, name: str, volume: Any, version: str | None = None) -> Any:
         """Put what a version proposed before beside its volume, as a new segmentation node; the newest by default."""
@@ -151,6 +152,10 @@ class SceneLogic:
     def not_stored(self) -> list[StoringJob]:
         """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
         return [job for job in self._acceptances() if not job.is_active and job.folder.input_folder.exists()]
+
+    def save_drafts(self, task: str, nodes: Sequence[Any]) -> list[str]:
+        """Keep what was edited and not accepted: see `MedSeqFTLib.scene.drafts.save_draft`. Returns names of nodes."""
+        return [str(node.GetName()) for node in nodes if save_draft(self.workspace, task, node)]
 
     def worklist(self, task: str, jobs: Sequence[StoringJob] | None = None) -> list[Row]:
         """The volumes of the scene and of the workspace: see `MedSeqFTLib.scene.worklist.worklist`.

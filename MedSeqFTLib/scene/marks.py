@@ -12,8 +12,10 @@ PIXELS = "MedSeqFT.Pixels"
 PROPOSAL = "MedSeqFT.Proposal"
 #: Of a segmentation: the segmentation_sha256 of the case that it was opened from, or stored as.
 CASE = "MedSeqFT.Case"
-#: Of a segmentation: it was changed since, and not accepted.
+#: Of a segmentation: it was changed since, and not accepted: "yes", or "on disk" if it is kept as a draft as it is.
 EDITED = "MedSeqFT.Edited"
+#: Of a segmentation: the draft that it is kept as.
+DRAFT = "MedSeqFT.Draft"
 #: Of a segmentation: seconds that were spent on it and are not yet in a case.
 SECONDS = "MedSeqFT.Seconds"
 
@@ -23,10 +25,14 @@ def is_edited(segmentation: Any) -> bool:
     return segmentation.GetAttribute(EDITED) is not None
 
 
+def is_on_disk(segmentation: Any) -> bool:
+    """True if its changes are kept in the workspace, as they are."""
+    return segmentation.GetAttribute(EDITED) == "on disk"
+
+
 def set_edited(segmentation: Any, edited: bool) -> None:
-    """Note whether a segmentation has changes that were not accepted."""
-    if edited != is_edited(segmentation):
-        segmentation.SetAttribute(EDITED, "yes" if edited else None)
+    """Note that a segmentation was changed just now, or accepted."""
+    segmentation.SetAttribute(EDITED, "yes" if edited else None)
 
 
 def seconds_spent(segmentation: Any) -> float:
@@ -36,7 +42,7 @@ def seconds_spent(segmentation: Any) -> float:
 
 def add_seconds(segmentation: Any, seconds: float) -> None:
     """Count time that was spent on it."""
-    segmentation.SetAttribute(SECONDS, f"{seconds_spent(segmentation) + seconds:.1f}")
+    segmentation.SetAttribute(SECONDS, f"{seconds_spent(segmentation) + seconds:.3f}")
 
 
 def volume_of(segmentation: Any) -> Any:

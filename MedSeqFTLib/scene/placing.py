@@ -43,7 +43,7 @@ def add_segmentation(volume: Any, label_map: sitk.Image | None, labels: Sequence
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     voxels = np.zeros((1, 1, 1), np.uint8) if label_map is None else sitk.GetArrayViewFromImage(label_map)
     _fill(node, segments, _drawn(volume, voxels))
-    _put_beside(node, volume)
+    put_beside(node, volume)
     return node
 
 
@@ -78,7 +78,8 @@ def _drawn(volume: Any, array: NDArray[np.uint8]) -> Any:
     return image
 
 
-def _put_beside(node: Any, volume: Any) -> None:
+def put_beside(node: Any, volume: Any) -> None:
+    """Put a node into the volume's folder or study of the subject hierarchy, if there is one."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
     beside = hierarchy.GetItemByDataNode(volume) if hierarchy else 0
     if not beside:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import slicer
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError
 from MedSeqFTLib.imaging.descriptor import Descriptor, distances
-from MedSeqFTLib.scene.cases import StoringJob, open_case, usable_name
-from MedSeqFTLib.scene.marks import CASE, PIXELS, PROPOSAL, is_edited, segmentations_of
+from MedSeqFTLib.scene.cases import StoringJob, open_case
+from MedSeqFTLib.scene.drafts import load_draft
+from MedSeqFTLib.scene.marks import CASE, DRAFT, PIXELS, PROPOSAL, is_edited, segmentations_of
 from MedSeqFTLib.scene.proposals import add_proposal
-from MedSeqFTLib.scene.volumes import descriptor_of, volume_grid
+from MedSeqFTLib.scene.volumes import descriptor_of, usable_name, volume_grid
+from MedSeqFTLib.workspace.drafts import Draft, drafts
 from MedSeqFTLib.workspace.schema import Case, Segmentation
 from MedSeqFTLib.workspace.worklist import Entry, entries
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -25,12 +27,16 @@ Method = Literal["lowest confidence", "most unlike", "random"]
 
 @dataclass(frozen=True)
 class Row:
-    """One volume. `entry` is what the workspace knows of it, `volume` its node; one of them may be missing."""
+    """One volume. `entry` is what the workspace knows of it, `volume` its node; one of them may be missing.
+
+    draft: edits that were kept when their scene was closed, and are not in the scene.
+    """
 
     name: str
     status: Status
     entry: Entry | None = None
     volume: Any = None
+    draft: Draft | None = None
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +87,8 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
         waiting.pop(name, None)
     rows += [Row(entry.name, _status(entry, None, waiting.pop(entry.name, None)), entry) for entry in left]
     rows += [Row(name, _status(None, None, job)) for name, job in waiting.items()]
+    for draft in _closed_drafts(workspace, task, scene):
+        rows = _with_draft(rows, draft)
     return sorted(rows, key=lambda row: row.name.casefold())
 
 
@@ -94,6 +102,10 @@ def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any
         GeometryError, WorkspaceError: what is kept does not fit, or is damaged.
     """
     entry, volume = row.entry, row.volume
+    if row.draft:
+        if volume is None:
+            volume, _stored = open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
+        return volume, load_draft(workspace, row.draft, volume)
     if volume is None:
         return open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
     nodes = sorted(segmentations_of(volume), key=is_edited)
@@ -179,7 +191,7 @@ def _entry_of(volume: Any, known: Sequence[Entry]) -> Entry | None:
     return next((entry for entry in known if entry.name.casefold() == name and _fits(volume, entry.record)), None)
 
 
-def _fits(volume: Any, record: Case | Segmentation) -> bool:
+def _fits(volume: Any, record: Case | Segmentation | Draft) -> bool:
     if not _is_usable(volume):
         return False
     grid = volume_grid(volume)
@@ -193,6 +205,26 @@ def _is_usable(volume: Any) -> bool:
     except MedSeqFTError:
         return False
     return True
+
+
+def _closed_drafts(workspace: Workspace, task: str, scene: Any) -> list[Draft]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
+    shown = {node.GetAttribute(DRAFT) for node in nodes}
+    return [draft for draft in drafts(workspace, task) if draft.id not in shown]
+
+
+def _with_draft(rows: Sequence[Row], draft: Draft) -> list[Row]:
+    """The rows, with the draft in the row of its volume; the newest wins. A row more if its volume is unknown here."""
+    own = next((row for row in rows if _is_of(draft, row)), None)
+    if own is None:
+        return [*rows, Row(draft.volume, "edited", draft=draft)]
+    return [replace(row, status="edited", draft=draft) if row is own else row for row in rows]
+
+
+def _is_of(draft: Draft, row: Row) -> bool:
+    if draft.pixel_sha256 and row.entry:
+        return row.entry.record.pixel_sha256 == draft.pixel_sha256
+    return row.volume is not None and row.volume.GetName() == draft.volume and _fits(row.volume, draft)
 
 
 def _status(entry: Entry | None, volume: Any, job: StoringJob | None) -> Status:

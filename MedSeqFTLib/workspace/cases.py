@@ -23,7 +23,11 @@ SEGMENTATION_FILE = "segmentation.seg.nrrd"
 
 
 class SameScanError(InputError):
-    """The scan is in the task already, whatever its name."""
+    """The scan is in the task already, whatever its name: `case`."""
+
+    def __init__(self, message: str, case: Case) -> None:
+        super().__init__(message)
+        self.case = case
 
 
 def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path) -> Case:
@@ -96,12 +100,11 @@ def _refuse_unknown_labels(task: Task, case: Case) -> None:
 def _refuse_same_scan(existing: Case, case: Case) -> None:
     if existing.pixel_sha256 != case.pixel_sha256:
         return
+    known = f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}"
     if existing.role is not case.role:
-        raise SameScanError(
-            f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}; "
-            f"a role never changes, so it cannot become a {case.role.value} case."
-        )
-    raise SameScanError(f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}.")
+        never = f"a role never changes, so it cannot become a {case.role.value} case"
+        raise SameScanError(f"{known}; {never}.", existing)
+    raise SameScanError(f"{known}.", existing)
 
 
 def verify_case(workspace: Workspace, case: Case) -> None:

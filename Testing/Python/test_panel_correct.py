@@ -50,7 +50,7 @@ def choose(window: Window, volume: Any, segmentation: Any) -> None:  # noqa: F81
 
 
 def stored(window: Window, name: str = "scan") -> None:  # noqa: F811
-    window.wait_until(lambda: window.ui.storingLabel.text == f"Case {name} is stored.", 40)
+    window.wait_until(lambda: window.ui.storingLabel.text.startswith(f"Case {name} is stored."), 40)
 
 
 def voxels(workspace: Workspace, case: Any, number: int = -1) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -9,7 +10,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.attention import Attention
 from MedSeqFTLib.scene.panels.found import Found
-from MedSeqFTLib.scene.panels.panel import Panel, on
+from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.shared_editor import SharedEditor
 from MedSeqFTLib.scene.panels.storing import Storing, StoringWidgets
@@ -72,7 +73,12 @@ class CorrectPanel(Panel):
         self._editor.exit()
         self._attention.follow(None if slicer.mrmlScene.IsClosing() else self._attention.node, False)
 
+    def scene_closing(self) -> None:
+        guarded(self._save_all)
+        self._shown = (None, None)
+
     def close(self) -> None:
+        guarded(self._save_all)
         self._attention.close()
         self._found.close()
         self._storing.close()
@@ -89,12 +95,29 @@ class CorrectPanel(Panel):
         from MedSeqFTLib.scene.marks import segmentations_of, volume_of
 
         volume, segmentation = self._nodes()
+        if segmentation is not self._shown[1]:
+            self._leave(self._shown[1], segmentation)
         if segmentation is not None and segmentation is not self._shown[1]:
             self.session.parameters.volume = volume_of(segmentation) or volume
         elif volume is not self._shown[0] and (segmentation is None or volume_of(segmentation) is not volume):
             own = segmentations_of(volume) if volume is not None else []
             self.session.parameters.segmentation = own[-1] if own else None
         self._shown = self._nodes()
+
+    def _leave(self, before: Any, after: Any) -> None:
+        """An edit is on the disk before another segmentation is shown; what is no longer shown is hidden."""
+        for node, visible in ((before, False), (after, True)):
+            if node is not None and node.GetScene() is not None and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(visible)
+        if before is not None and before.GetScene() is not None:
+            guarded(lambda: self._save([before]))
+
+    def _save_all(self) -> None:
+        self._save(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+
+    def _save(self, nodes: Sequence[Any]) -> None:
+        if self.session.logic is not None and self.session.task:
+            self.session.logic.save_drafts(self.session.task, nodes)
 
     def _case(self) -> Case | None:
         """The stored case that is shown, if it is one."""
@@ -155,5 +178,5 @@ def left_behind(shown: Any) -> str:
 
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     names = ", ".join(node.GetName() for node in nodes if is_edited(node) and node is not shown)
-    text = _("Edited and not accepted yet: {names}. They stay in the scene; accept them before it is closed.")
+    text = _("Edited and not accepted yet: {names}. They are kept in the scene and in the workspace.")
     return text.format(names=names) if names else ""

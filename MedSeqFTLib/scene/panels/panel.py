@@ -54,6 +54,9 @@ class Panel:
     def exit(self) -> None:
         """The user goes to another module, or the scene is about to be closed."""
 
+    def scene_closing(self) -> None:
+        """The scene is about to be closed, whether the user is in the module or not."""
+
     def close(self) -> None:
         """The window is going: stop timers, remove observers."""
 

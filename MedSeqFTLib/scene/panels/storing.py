@@ -85,7 +85,9 @@ class Storing:
     def _end(self, job: StoringJob) -> str:
         if job.state == "finished":
             case = job.mark()
-            return _("Case {name} is stored.").format(name=case.id)
+            return _("Case {name} is stored.").format(name=case.id) + (
+                " " + _("Its earlier segmentations are kept.") if case.revisions else ""
+            )
         self._stuck.append(job)
         return _("Case {name} is accepted, but not stored: {why}").format(name=job.name, why=what_stopped(job))
 

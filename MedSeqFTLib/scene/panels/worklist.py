@@ -32,7 +32,7 @@ class WorklistPanel(Panel):
         on(ui.suggestButton.clicked, self._suggest)
         on(ui.openButton.clicked, self._open)
         on(ui.worklistTableWidget.itemSelectionChanged, self._offer)
-        ui.worklistTableWidget.cellActivated.connect(lambda *_cell: guarded(self._open))
+        ui.worklistTableWidget.cellDoubleClicked.connect(lambda *_cell: guarded(self._open))
 
     def state(self) -> str:
         return self._reason
