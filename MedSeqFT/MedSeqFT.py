@@ -7,6 +7,7 @@ from typing import Annotated
 
 import qt
 import slicer
+import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -78,6 +79,7 @@ class MedSeqFTParameterNode:
     preset: Annotated[str, Choice(["quick", "balanced", "thorough"])] = "balanced"
     suggestion: Annotated[str, Choice(["lowest confidence", "most unlike", "random"])] = "lowest confidence"
     exportAll: bool = False
+    singleModel: bool = False
 
 
 #: The panels from top to bottom: module below MedSeqFTLib.scene.panels, and class.
@@ -100,6 +102,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.panels = []
         self._guiTag = None
+        self._task = ""
 
     def setup(self) -> None:
         """Called once, when the user opens the module for the first time."""
@@ -139,13 +142,23 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._guiTag is None and self.panels:
             self.session.parameters = self.logic.getParameterNode()
             self._guiTag = self.session.parameters.connectGui(self.ui)
+            self.addObserver(self.session.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
+            for panel in self.panels:
+                panel.enter()
             self.session.changed()
 
     def unbind(self) -> None:
         """The widgets no longer write into the parameter node, nor it into them."""
         if self._guiTag is not None:
+            for panel in self.panels:
+                panel.exit()
+            self.removeObserver(self.session.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
             self.session.parameters.disconnectGui(self._guiTag)
             self._guiTag = None
+
+    def onParameters(self, _caller, _event) -> None:
+        """The user, or a panel, has chosen something."""
+        self.session.changed()
 
     def enter(self) -> None:
         """Called each time the user opens the module."""
@@ -156,13 +169,18 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.unbind()
 
     def onSceneStartClose(self, _caller, _event) -> None:
-        """The parameter node is about to go."""
+        """The parameter node is about to be emptied."""
+        if self.panels:
+            self._task = self.session.parameters.task
+        for panel in self.panels:
+            panel.scene_closing()
         self.unbind()
 
     def onSceneEndClose(self, _caller, _event) -> None:
-        """The panels go on with the new, empty scene. The workspace stays open, and jobs go on."""
+        """The panels go on with the new, empty scene. Workspace and task stay open, and jobs go on."""
         if self.panels:
             self.session.parameters = self.logic.getParameterNode()
+            self.session.parameters.task = self._task
         if self.parent.isEntered:
             self.bind()
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.descriptor import describe_image
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.names import stem_of
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
@@ -40,6 +41,7 @@ def accept(
     case_id: str | None = None,
     by: str = "",
     proposal: Proposal | None = None,
+    seconds: float | None = None,
 ) -> Case:
     """Read and check an image with its segmentation, and store them as a new case.
 
@@ -53,6 +55,7 @@ def accept(
         segmentation_path: a `.seg.nrrd` file, or a label map with the task's label values.
         case_id: name of the case; by default that of the image file.
         by: who accepts.
+        seconds: spent on correcting.
 
     Raises:
         InputError: a file, the name or the pair cannot be used; nothing was changed.
@@ -79,7 +82,9 @@ def accept(
         overlap_voxels=segmented.overlap_voxels,
         accepted_by=by,
         proposed_by=_known_version(workspace, proposal),
-        proposal_dice=_agreement(proposal, segmented.image, task.labels, labels),
+        proposal_dice=agreement(proposal, segmented.image, task.labels, labels),
+        seconds_spent=seconds,
+        descriptor=describe_image(image),
     )
     check_new_case(workspace, case)
     return _store(workspace, case, image, segmented.image, labels)
@@ -106,7 +111,7 @@ def _known_version(workspace: Workspace, proposal: Proposal | None) -> str | Non
     return workspace.version(proposal.version).id if proposal else None
 
 
-def _agreement(
+def agreement(
     proposal: Proposal | None, accepted: sitk.Image, task_labels: tuple[Label, ...], labels: tuple[Label, ...]
 ) -> float | None:
     """Mean Dice of the proposal with what was accepted, over the labels that the accepted segmentation speaks of."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ class Geometry:
         if image.GetDimension() != 3:
             raise GeometryError(f"A 3D image is expected, this one has {image.GetDimension()} dimensions.")
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def of_file(cls, path: Path) -> Geometry:
+        """The grid of an image file, from its header alone. Raises RuntimeError if it cannot be read."""
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        return cls.of(reader)
 
     @property
     def index_to_world(self) -> npt.NDArray[np.float64]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from MedSeqFTLib.imaging.cache import Index3
+from MedSeqFTLib.imaging.confidence import Confidence
 
 PLANES_AT_ONCE = 8  # decided together: enough to be fast, few enough to need no memory
 
@@ -50,6 +51,7 @@ def predict_classes(
     fill: float = -1.0,
     device: torch.device | str = "cpu",
     after_window: Callable[[], None] = lambda: None,
+    confidence: Confidence | None = None,
 ) -> NDArray[np.uint8]:
     """Class indices, uint8 [z, y, x] of `output_shape`, from network values [z, y, x].
 
@@ -59,9 +61,10 @@ def predict_classes(
         overlap: of neighbouring windows, 0 to below 1.
         fill: value around an image that is smaller than the patch.
         after_window: called after each window, for progress and cancel (it may raise).
+        confidence: is told the mean class scores of every decided plane.
     """
     source, inside = _padded(torch.from_numpy(np.ascontiguousarray(image)), patch, fill)
-    planes = _Decider(inside, output_shape or image.shape)
+    planes = _Decider(inside, output_shape or image.shape, confidence)
     weight = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125, device=device).clamp(min=1e-3)
     starts = [window_starts(side, p, overlap) for side, p in zip(source.shape, patch, strict=True)]
     scores = total = None
@@ -115,8 +118,9 @@ def _advance(scores: Tensor, total: Tensor, planes: int) -> None:
 class _Decider:
     """Takes finished planes of class scores in order of z and decides the classes of the output planes."""
 
-    def __init__(self, inside: tuple[slice, slice, slice], output_shape: Index3) -> None:
+    def __init__(self, inside: tuple[slice, slice, slice], output_shape: Index3, confidence: Confidence | None) -> None:
         self.classes = np.empty(output_shape, np.uint8)
+        self._confidence = confidence
         self._inside = inside
         self._depth = inside[0].stop - inside[0].start
         self._same_grid = tuple(s.stop - s.start for s in inside) == tuple(output_shape)
@@ -134,15 +138,18 @@ class _Decider:
         _, y, x = self._inside
         scores, total = scores[:, first:last, y, x], total[first:last, y, x]
         if self._same_grid:
-            self._decide_directly(scores)
+            self._decide_directly(scores, total)
         else:
             self._decide_interpolated(scores, total)
 
-    def _decide_directly(self, scores: Tensor) -> None:
+    def _decide_directly(self, scores: Tensor, total: Tensor) -> None:
         """The weights are positive and the same for all classes, so they do not change which class is largest."""
-        for planes in scores.split(PLANES_AT_ONCE, dim=1):
+        parts = zip(scores.split(PLANES_AT_ONCE, dim=1), total.split(PLANES_AT_ONCE), strict=True)
+        for planes, weights in parts:
             self.classes[self._written : self._written + planes.shape[1]] = _largest(planes)
             self._written += planes.shape[1]
+            if self._confidence:
+                self._confidence.take(planes, weights)
 
     def _decide_interpolated(self, scores: Tensor, total: Tensor) -> None:
         finished = min(self._seen, self._depth)  # planes of the unpadded image seen so far
@@ -159,6 +166,8 @@ class _Decider:
             fine = functional.interpolate(mixed[None], self.classes.shape[1:], mode="bilinear", align_corners=False)
             self.classes[self._written] = _largest(fine[0])
             self._written += 1
+            if self._confidence:
+                self._confidence.take(fine[0])
         self._last = self._plane(scores, total, scores.shape[1] - 1).clone()
 
     def _plane(self, scores: Tensor, total: Tensor, index: int) -> Tensor:

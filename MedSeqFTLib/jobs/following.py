@@ -42,6 +42,8 @@ class Following:
             JobError: it should be killed, as it did not react to `cancel`, and cannot be.
         """
         self.state = self.folder.state()  # asked first, so that no last event is missed
+        if not self.is_active:
+            self._kill_at = None  # should it be resumed, that is another life
         if self._kill_at is not None and self.is_active and time.monotonic() > self._kill_at:
             self._kill_at = None
             self.state = control.kill(self.folder)

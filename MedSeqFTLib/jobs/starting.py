@@ -16,7 +16,7 @@ from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.workspace.files import explain
 from MedSeqFTLib.workspace.names import checked_name, free_name
 from MedSeqFTLib.workspace.person import person
-from MedSeqFTLib.workspace.schema import Reading, Role
+from MedSeqFTLib.workspace.schema import Reading
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -81,28 +81,24 @@ def start_acceptance(
     inputs: Path,
     image: str,
     segmentation: str,
-    role: Role,
-    case_id: str,
+    settings: Mapping[str, object],
     *,
-    by: str = "",
-    proposal: str | None = None,
     python: str | None = None,
 ) -> JobFolder:
-    """Store a case; the result is a Case. The files are on the disk when this returns.
+    """Store a case, or correct a stored one; the result is a Case. The files are on the disk when this returns.
 
     Args:
         inputs: a folder with the files `image` and `segmentation`, see `control.start_job`; they are moved away.
-        by: who accepts; by default the login name.
-        proposal: segmentation_sha256 of the proposal that was corrected.
+        settings: the other fields of MedSeqFTLib.learning.errand_settings.AcceptSettings.
 
     Raises:
         InputError: the task is unknown, or the name is unusable or taken.
     """
-    if case_id.casefold() in {taken.casefold() for taken in taken_case_ids(workspace, task)}:
-        raise InputError(f"Task {task} has a case {case_id} already, or is about to; choose another name.")
-    fields = {"image": image, "segmentation": segmentation, "role": role, "case_id": checked_name(case_id, "case")}
-    settings = _settings(AcceptSettings, {**fields, "by": person(by), "proposal": proposal})
-    return _start_errand(workspace, "accept", task, settings, inputs, python)
+    by = person(str(settings.get("by", "")))
+    accept = _settings(AcceptSettings, {**settings, "image": image, "segmentation": segmentation, "by": by})
+    assert isinstance(accept, AcceptSettings)
+    _refuse_taken_name(workspace, task, accept)
+    return _start_errand(workspace, "accept", task, accept, inputs, python)
 
 
 def start_export(
@@ -128,13 +124,26 @@ def start_export(
 
 def taken_case_ids(workspace: Workspace, task: str) -> set[str]:
     """Names of the task's cases, and of those that are being stored."""
-    storing = (folder.job for folder in control.list_jobs(workspace) if _is_storing(folder, task))
-    return {case.id for case in workspace.cases(task)} | {str(job.settings["case_id"]) for job in storing}
+    return {case.id for case in workspace.cases(task)} | _being_stored(workspace, task)
 
 
 def free_case_id(workspace: Workspace, task: str, name: str) -> str:
     """The first of NAME, NAME-2, NAME-3, ... that neither a case nor a segmented volume of the task has."""
     return free_name(name, taken_case_ids(workspace, task) | {record.name for record in segmentations(workspace, task)})
+
+
+def _refuse_taken_name(workspace: Workspace, task: str, settings: AcceptSettings) -> None:
+    name = checked_name(settings.case_id, "case")
+    storing = {other.casefold() for other in _being_stored(workspace, task)}
+    if settings.revises and name.casefold() in storing:
+        raise InputError(f"Case {name} of task {task} is being stored just now; wait until it is.")
+    if not settings.revises and name.casefold() in {other.casefold() for other in taken_case_ids(workspace, task)}:
+        raise InputError(f"Task {task} has a case {name} already, or is about to; choose another name.")
+
+
+def _being_stored(workspace: Workspace, task: str) -> set[str]:
+    jobs = (folder.job for folder in control.list_jobs(workspace) if _is_storing(folder, task))
+    return {str(job.settings["case_id"]) for job in jobs}
 
 
 def _is_storing(folder: JobFolder, task: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from MedSeqFTLib.learning.settings import Settings
-from MedSeqFTLib.workspace.schema import Name, Reading, Role
+from MedSeqFTLib.workspace.schema import Name, Reading, Role, Seconds
 
 INPUT_FOLDER = "input"
 RESULT_FILE = "result.json"
@@ -36,6 +36,8 @@ class AcceptSettings(BaseModel):
     case_id: Name
     by: str = ""
     proposal: str | None = None  # segmentation_sha256 of the stored proposal that was corrected
+    seconds: Seconds | None = None  # spent on correcting
+    revises: bool = False  # the case is stored already, and is corrected again
 
 
 class ExportSettings(BaseModel):

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from MedSeqFTLib.imaging.acceptance import Proposal, accept
 from MedSeqFTLib.imaging.exporting import export
 from MedSeqFTLib.imaging.geometry import Geometry, difference
+from MedSeqFTLib.imaging.revision import revise
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
 from MedSeqFTLib.learning.errand_settings import (
@@ -24,8 +25,9 @@ from MedSeqFTLib.learning.errand_settings import (
     SegmentSettings,
 )
 from MedSeqFTLib.learning.progress import Job, Reporter
+from MedSeqFTLib.workspace.cases import SameScanError
 from MedSeqFTLib.workspace.files import write_json
-from MedSeqFTLib.workspace.schema import Case, Document
+from MedSeqFTLib.workspace.schema import Case, Document, Task
 from MedSeqFTLib.workspace.segmentations import segmentation_of, segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -64,16 +66,8 @@ def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     task, folder = workspace.task(_task(job)), reporter.folder / INPUT_FOLDER
     image, segmentation = folder / settings.image, folder / settings.segmentation
     reporter.stage("accept", 1)
-    case = _stored_before(workspace, task.name, settings.case_id, image, segmentation) or accept(
-        workspace,
-        task,
-        image,
-        segmentation,
-        settings.role,
-        case_id=settings.case_id,
-        by=settings.by,
-        proposal=_proposal(workspace, task.name, settings.proposal, image),
-    )
+    stored = _stored_before(workspace, task.name, settings.case_id, image, segmentation)
+    case = stored or (_revised if settings.revises else _accepted)(workspace, task, image, segmentation, settings)
     _finish(reporter.folder, case)
     reporter.step(1)
 
@@ -91,6 +85,30 @@ def _task(job: Job) -> str:
     if job.task is None:
         raise ValueError("an errand needs a task")
     return job.task
+
+
+def _accepted(workspace: Workspace, task: Task, image: Path, segmentation: Path, settings: AcceptSettings) -> Case:
+    """A new case; or, where the scan is a case of this role already, a correction of it: nothing of it is lost."""
+    try:
+        return accept(
+            workspace,
+            task,
+            image,
+            segmentation,
+            settings.role,
+            case_id=settings.case_id,
+            by=settings.by,
+            proposal=_proposal(workspace, task.name, settings.proposal, image),
+            seconds=settings.seconds,
+        )
+    except SameScanError as same:
+        if same.case.role is not settings.role:
+            raise
+        return _revised(workspace, task, image, segmentation, settings.model_copy(update={"case_id": same.case.id}))
+
+
+def _revised(workspace: Workspace, task: Task, image: Path, segmentation: Path, settings: AcceptSettings) -> Case:
+    return revise(workspace, task, settings.case_id, image, segmentation, by=settings.by, seconds=settings.seconds)
 
 
 def _finish(folder: Path, record: Document) -> None:
@@ -120,12 +138,5 @@ def _proposal(workspace: Workspace, task: str, sha256: str | None, image: Path) 
     if record is None:
         return None
     path = segmentation_path(workspace, record)
-    return Proposal(record.version, path if difference(_grid(path), _grid(image)) is None else None)
-
-
-def _grid(path: Path) -> Geometry:
-    """The voxel grid of a file, from its header alone."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return Geometry.of(reader)
+    moved = difference(Geometry.of_file(path), Geometry.of_file(image))
+    return Proposal(record.version, None if moved else path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import SimpleITK as sitk
 
@@ -34,7 +34,8 @@ def measure(
         result = segmenter.segment(image, lambda done, total: check_cancel())
         known = [label for label in plan.labels if label.name in case.label_voxels]
         predicted, referred = sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference)
-        scores.append(measure_case(case.id, predicted, referred, known, _along_arrays(case.spacing), TOLERANCE))
+        score = measure_case(case.id, predicted, referred, known, _along_arrays(case.spacing), TOLERANCE)
+        scores.append(score.model_copy(update={"reference": case.segmentation_sha256}))
         after_case()
     return TaskScores(
         task=cases[0].task,
@@ -56,8 +57,15 @@ def known_scores(
     workspace: Workspace, task: str, reading: Reading, version: str, cases: Sequence[Case]
 ) -> TaskScores | None:
     """What was measured before of an immutable version on exactly these cases, with the present tolerance."""
-    wanted = {case.id for case in cases}
+    wanted = {case.id: case.segmentation_sha256 for case in cases}
+    first = {case.id: workspace.segmentation_paths(case)[0][1] for case in cases}
     recorded = (holder.measured(task, version, reading) for holder in workspace.versions())
     return next(
-        (s for s in recorded if s and s.tolerance == TOLERANCE and {score.case for score in s.cases} == wanted), None
+        (s for s in recorded if s and s.tolerance == TOLERANCE and _references(s, first) == wanted),
+        None,
     )
+
+
+def _references(scores: TaskScores, first: Mapping[str, str]) -> dict[str, str | None]:
+    """What each case was measured against; older programs, which did not note it, knew the first segmentation only."""
+    return {score.case: score.reference or first.get(score.case) for score in scores.cases}

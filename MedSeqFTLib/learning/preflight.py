@@ -5,7 +5,7 @@ from __future__ import annotations
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.workspace.schema import ModelVersion, Reading, Role
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -20,15 +20,21 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
     foundation = workspace.foundation_of(workspace.chain_version())
     if foundation is not None:
         check_selection(foundation, settings)
-    cases = {case.id for case in workspace.cases(task, Role.TRAIN)}
+    cases = workspace.cases(task, Role.TRAIN)
     if not cases:
         raise InputError(f"Task '{task}' has no training case: accept one with 'case add {task} --role train'.")
     buffer_size(len(cases), settings)
     current = workspace.current_version(task)
-    if current is not None and cases <= set(current.train_cases):
+    if current is not None and not any(is_new_to(current, case) for case in cases):
         raise InputError(
             f"Task '{task}' has no new training case: version {current.id} has learned all {len(cases)} of them."
         )
+
+
+def is_new_to(version: ModelVersion, case: Case) -> bool:
+    """True if a version has not learned a training case as it is now: it is new, or was corrected since."""
+    first = case.revisions[0].segmentation_sha256 if case.revisions else case.segmentation_sha256
+    return case.id not in version.train_cases or version.learned.get(case.id, first) != case.segmentation_sha256
 
 
 def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:

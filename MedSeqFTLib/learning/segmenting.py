@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from MedSeqFTLib.imaging.acceptance import count_voxels
+from MedSeqFTLib.imaging.confidence import Confidence
+from MedSeqFTLib.imaging.descriptor import describe_image
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.names import stem_of
 from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
@@ -71,13 +73,19 @@ def segment_volume(
         size=grid.size,
         spacing=grid.spacing,
         label_voxels={},
+        descriptor=describe_image(image),
     )
     refuse_other_volume(workspace, draft)
-    result = _segmenter(workspace, chosen, task, reading, compute, overlap).segment(image, progress)
+    confidence = Confidence()
+    result = _segmenter(workspace, chosen, task, reading, compute, overlap).segment(image, progress, confidence)
     with workspace.staging() as folder:
         file = folder / SEGMENTATION_FILE
         write_seg_nrrd(result, plan.labels, file)
-        found = {"segmentation_sha256": sha256_of(file), "label_voxels": count_voxels(result, plan.labels)}
+        found = {
+            "segmentation_sha256": sha256_of(file),
+            "label_voxels": count_voxels(result, plan.labels),
+            "confidence": confidence.mean,
+        }
         return store_segmentation(workspace, draft.model_copy(update=found), file)
 
 

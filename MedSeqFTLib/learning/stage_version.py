@@ -43,6 +43,7 @@ def publish_stage(
             lora=context.parent.lora,
             plans={task: plan for task, plan in context.plans.items() if task in learned.chain.heads},
             train_cases=tuple(case.id for case in context.train),
+            learned={case.id: case.segmentation_sha256 for case in context.train},
             validation_cases=tuple(case.id for case in context.workspace.cases(context.task, Role.VALIDATION)),
             buffers=dict(context.buffers),
             selection=selection,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import SimpleITK as sitk
 from torch import Tensor
 
+from MedSeqFTLib.imaging.confidence import Confidence
 from MedSeqFTLib.imaging.geometry import Geometry, from_canonical, to_canonical
 from MedSeqFTLib.imaging.preprocessing import label_values, network_values, prepare_image
 from MedSeqFTLib.imaging.sliding_window import predict_classes, window_count
@@ -27,11 +28,17 @@ class Segmenter:
         self._compute = compute
         self._overlap = overlap
 
-    def segment(self, image: sitk.Image, progress: Callable[[int, int], None] = lambda done, total: None) -> sitk.Image:
+    def segment(
+        self,
+        image: sitk.Image,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        confidence: Confidence | None = None,
+    ) -> sitk.Image:
         """Pinned label values, uint8, on the very grid of `image`.
 
         Args:
             progress: called with windows done and windows in all; it may raise to cancel.
+            confidence: is told how sure the model is.
         """
         canonical = to_canonical(image)
         values = network_values(prepare_image(image, self._plan.intensity, self._plan.spacing))
@@ -51,6 +58,7 @@ class Segmenter:
             overlap=self._overlap,
             device=self._compute.device,
             after_window=after_window,
+            confidence=confidence,
         )
         labels = sitk.GetImageFromArray(label_values(classes, self._plan.labels))
         labels.CopyInformation(canonical)

@@ -1,4 +1,4 @@
-"""Accepting cases from nodes, and opening them again."""
+"""Accepting cases from nodes, opening them again, and correcting them once more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import read_volume, write_image
+from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.jobs.starting import free_case_id, start_acceptance, taken_case_ids
+from MedSeqFTLib.scene.drafts import forget_draft
+from MedSeqFTLib.scene.marks import CASE, PIXELS, SECONDS, seconds_spent, set_edited
+from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import proposal_of
 from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
-from MedSeqFTLib.scene.volumes import add_volume, image_of, volume_grid
-from MedSeqFTLib.workspace.names import checked_name, name_from
-from MedSeqFTLib.workspace.schema import Role
+from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, usable_name, volume_grid
+from MedSeqFTLib.workspace.names import checked_name
+from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
+from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -31,9 +36,43 @@ def inspect_case(workspace: Workspace, task: str, volume: Any, segmentation: Any
     return findings(drawn_on(segmentation, grid), workspace.task(task).labels, grid)
 
 
+class StoringJob(Following):
+    """A case that is being stored. Its nodes may be edited or removed meanwhile."""
+
+    def __init__(self, folder: JobFolder, volume: Any = None, segmentation: Any = None) -> None:
+        """Of these nodes, if they are in the scene."""
+        super().__init__(folder)
+        self._volume, self._segmentation = weak(volume), weak(segmentation)
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        return str(self.folder.job.settings["case_id"])
+
+    def is_of(self, volume: Any) -> bool:
+        """True if this volume is being stored."""
+        return volume is not None and self._volume.Get() is volume
+
+    def mark(self) -> Case:
+        """Let the nodes remember which case they are. Raises JobError unless the case is stored."""
+        case = self.result(Case)
+        if (volume := self._volume.Get()) is not None:
+            volume.SetAttribute(PIXELS, case.pixel_sha256)
+        if (segmentation := self._segmentation.Get()) is not None:
+            segmentation.SetAttribute(CASE, case.segmentation_sha256)
+        return case
+
+
 def accept_case(
-    workspace: Workspace, task: str, volume: Any, segmentation: Any, role: str, case_id: str | None = None, by: str = ""
-) -> JobFolder:
+    workspace: Workspace,
+    task: str,
+    volume: Any,
+    segmentation: Any,
+    role: str,
+    case_id: str | None = None,
+    by: str = "",
+    seconds: float | None = None,
+) -> StoringJob:
     """Store a volume with its corrected segmentation as a case, in the background.
 
     What is checked quickly is checked here. When this returns, both are on the disk as they are now, and may be edited
@@ -43,6 +82,7 @@ def accept_case(
         role: "train" or "validation"; it never changes.
         case_id: by default the name under which the volume was segmented, else that of the volume.
         by: who accepts; by default the login name.
+        seconds: spent on correcting; by default what the panel counted, if it did.
 
     Raises:
         InputError: a node, the role or the name cannot be used.
@@ -51,33 +91,69 @@ def accept_case(
     """
     if role not in list(Role):
         raise InputError(f"A case cannot have the role {role!r}; take train or validation.")
+    volume_grid(volume)
+    proposal = proposal_of(workspace, task, segmentation) if segmentation else None
+    name = checked_name(case_id, "case") if case_id else _free_name(workspace, task, volume, proposal)
+    sha256 = proposal.segmentation_sha256 if proposal else None
+    settings: dict[str, object] = {
+        "role": Role(role),
+        "case_id": name,
+        "by": by,
+        "proposal": sha256,
+        "seconds": seconds,
+    }
+    return _store(workspace, task, volume, segmentation, settings)
+
+
+def revise_case(
+    workspace: Workspace,
+    task: str,
+    case_id: str,
+    volume: Any,
+    segmentation: Any,
+    by: str = "",
+    seconds: float | None = None,
+) -> StoringJob:
+    """Store a corrected segmentation of a case, in the background. The earlier one is kept; image and role stay.
+
+    Arguments and errors as of `accept_case`; the volume must be that of the case.
+    """
+    case = workspace.case(task, case_id)
+    settings: dict[str, object] = {"role": case.role, "case_id": case.id, "by": by, "seconds": seconds, "revises": True}
+    return _store(workspace, task, volume, segmentation, settings)
+
+
+def case_of(workspace: Workspace, task: str, volume: Any) -> Case | None:
+    """The stored case that a volume is known to be; None if it is none, or if its voxels were changed."""
+    pixels = volume.GetAttribute(PIXELS) if volume is not None else None
+    cases = workspace.cases(task) if pixels else []
+    case = next((case for case in cases if case.pixel_sha256 == pixels), None)
+    return None if case is None or case.descriptor not in (None, descriptor_of(volume)) else case
+
+
+def _store(workspace: Workspace, task: str, volume: Any, segmentation: Any, settings: dict[str, object]) -> StoringJob:
     labels = workspace.task(task).labels
     image = image_of(volume)
     grid = Geometry.of(image)
     drawn = drawn_on(segmentation, grid)
     found = label_map_of(drawn, labels)
     refuse_outside(drawn, grid)
-    proposal = proposal_of(workspace, task, segmentation)
-    name = (
-        checked_name(case_id, "case")
-        if case_id
-        else _free_name(workspace, task, volume, proposal.name if proposal else None)
-    )
-    files = f"{name}.nrrd", f"{name}.seg.nrrd"
+    if settings["seconds"] is None:
+        settings["seconds"] = seconds_spent(segmentation) or None
+    files = f"{settings['case_id']}.nrrd", f"{settings['case_id']}.seg.nrrd"
     with workspace.staging() as folder:
         write_image(image, folder / files[0], quick=True)
         write_seg_nrrd(found.image, found.spoken_of(labels), folder / files[1], quick=True)
-        return start_acceptance(
-            workspace,
-            task,
-            folder,
-            *files,
-            Role(role),
-            name,
-            by=by,
-            proposal=proposal.segmentation_sha256 if proposal else None,
-            python=worker_python(),
-        )
+        job = start_acceptance(workspace, task, folder, *files, settings, python=worker_python())
+    set_edited(segmentation, False)
+    segmentation.SetAttribute(SECONDS, None)
+    forget_draft(workspace, task, segmentation)
+    return StoringJob(job, volume, segmentation)
+
+
+def new_segmentation(workspace: Workspace, task: str, volume: Any) -> Any:
+    """An empty segmentation of a volume, with a segment for each label of a task. Raises as `volume_grid`."""
+    return add_segmentation(volume, None, workspace.task(task).labels, f"{volume.GetName()} drawn")
 
 
 def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tuple[Any, Any]:
@@ -93,18 +169,16 @@ def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tupl
     image = read_volume(workspace.image_path(case))
     stored = read_label_map(workspace.segmentation_path(case), labels, Geometry.of(image))
     volume = add_volume(scene, image, case.id)
-    return volume, add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{case.id} accepted")
+    segmentation = add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{case.id} accepted")
+    volume.SetAttribute(PIXELS, case.pixel_sha256)
+    segmentation.SetAttribute(CASE, case.segmentation_sha256)
+    return volume, segmentation
 
 
-def usable_name(volume: Any) -> str:
-    """The name of a volume as the workspace can keep it; "volume" if nothing of it can be a folder's name."""
-    try:
-        return name_from(str(volume.GetName() or ""), "volume")
-    except InputError:  # a name without a Latin letter, for instance
-        return "volume"
-
-
-def _free_name(workspace: Workspace, task: str, volume: Any, proposed: str | None) -> str:
+def _free_name(workspace: Workspace, task: str, volume: Any, proposal: Segmentation | None) -> str:
+    """The name under which the volume was segmented, if that is known and free; else its own, or NAME-2 and so on."""
+    pixels = proposal.pixel_sha256 if proposal else volume.GetAttribute(PIXELS)
+    proposed = next((r.name for r in segmentations(workspace, task) if r.pixel_sha256 == pixels), None)
     if proposed and proposed.casefold() not in {name.casefold() for name in taken_case_ids(workspace, task)}:
         return proposed
     return free_case_id(workspace, task, usable_name(volume))

@@ -17,13 +17,16 @@ from MedSeqFTLib.jobs.job import ACTIVE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.scene import cases, proposals
+from MedSeqFTLib.scene.cases import StoringJob
+from MedSeqFTLib.scene.drafts import save_draft
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
-from MedSeqFTLib.scene.volumes import image_of
+from MedSeqFTLib.scene.volumes import image_of, usable_name
+from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
-from MedSeqFTLib.workspace.schema import ModelVersion, Reading, SelectionScore, Task
+from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -48,6 +51,7 @@ class SceneLogic:
         """
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         self.scene = slicer.mrmlScene if scene is None else scene
+        self._storing: dict[str, StoringJob] = {}
 
     def new_task(self, name: str, modality: str, segmentation: Any, description: str = "") -> Task:
         """Make a task of the segments of a node: see `MedSeqFTLib.scene.tasks.task_of`. Their values are pinned."""
@@ -71,7 +75,7 @@ class SceneLogic:
             reading: "single-model" takes the one model of all tasks.
         """
         image = image_of(volume)
-        name = cases.usable_name(volume)
+        name = usable_name(volume)
         with self.workspace.staging() as folder:
             write_image(image, folder / f"{name}.nrrd", quick=True)
             job = start_segmentation(
@@ -87,6 +91,15 @@ class SceneLogic:
             )
         return SegmentingJob(job, self.workspace, volume)
 
+    def segmenting(self) -> list[SegmentingJob]:
+        """The volumes that are being segmented, the oldest first: to go on following them after a restart."""
+        jobs = [job.folder for job in self.running() if job.folder.job.kind == "segment"]
+        return [SegmentingJob(job, self.workspace, self._volume_named(str(job.job.settings["name"]))) for job in jobs]
+
+    def _volume_named(self, name: str) -> Any:
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", self.scene)
+        return next((volume for volume in volumes if usable_name(volume) == name), None)
+
     def load_proposal(self, task: str, name: str, volume: Any, version: str | None = None) -> Any:
         """Put what a version proposed before beside its volume, as a new segmentation node; the newest by default."""
         found = [r for r in segmentations(self.workspace, task, name) if version in (None, r.version)]
@@ -101,19 +114,77 @@ class SceneLogic:
         return cases.inspect_case(self.workspace, task, volume, segmentation)
 
     def accept(
-        self, task: str, volume: Any, segmentation: Any, role: str, *, case_id: str | None = None, by: str = ""
-    ) -> Following:
+        self,
+        task: str,
+        volume: Any,
+        segmentation: Any,
+        role: str,
+        *,
+        case_id: str | None = None,
+        by: str = "",
+        seconds: float | None = None,
+    ) -> StoringJob:
         """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
-        return Following(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by))
+        return self._kept(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by, seconds))
+
+    def revise(
+        self, task: str, case_id: str, volume: Any, segmentation: Any, *, by: str = "", seconds: float | None = None
+    ) -> StoringJob:
+        """Correct a stored case again; its earlier segmentation is kept: see `MedSeqFTLib.scene.cases.revise_case`."""
+        return self._kept(cases.revise_case(self.workspace, task, case_id, volume, segmentation, by, seconds))
+
+    def case_of(self, task: str, volume: Any) -> Case | None:
+        """The stored case that a volume is known to be: it was opened, segmented or accepted before."""
+        return cases.case_of(self.workspace, task, volume)
+
+    def new_segmentation(self, task: str, volume: Any) -> Any:
+        """A new segmentation node with an empty segment for each label of a task, to draw from nothing."""
+        return cases.new_segmentation(self.workspace, task, volume)
 
     def open_case(self, task: str, case_id: str) -> tuple[Any, Any]:
         """Bring a stored case into the scene: new volume and segmentation nodes."""
         return cases.open_case(self.workspace, task, case_id, self.scene)
 
-    def not_stored(self) -> list[Following]:
+    def storing(self) -> list[StoringJob]:
+        """Accepted cases that a worker is filing, the oldest first."""
+        return [job for job in self._acceptances() if job.is_active]
+
+    def not_stored(self) -> list[StoringJob]:
         """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
-        jobs = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")
-        return [Following(job) for job in jobs if job.input_folder.exists() and job.state() not in ACTIVE]
+        return [job for job in self._acceptances() if not job.is_active and job.folder.input_folder.exists()]
+
+    def save_drafts(self, task: str, nodes: Sequence[Any]) -> list[str]:
+        """Keep what was edited and not accepted: see `MedSeqFTLib.scene.drafts.save_draft`. Returns names of nodes."""
+        return [str(node.GetName()) for node in nodes if save_draft(self.workspace, task, node)]
+
+    def worklist(self, task: str, jobs: Sequence[StoringJob] | None = None) -> list[Row]:
+        """The volumes of the scene and of the workspace: see `MedSeqFTLib.scene.worklist.worklist`.
+
+        Args:
+            jobs: what is being stored or could not be; by default it is looked for.
+        """
+        waiting = [*self.not_stored(), *self.storing()] if jobs is None else jobs
+        return worklist(self.workspace, task, self.scene, waiting)
+
+    def suggest(self, task: str, method: Method = "lowest confidence") -> Suggestion:
+        """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
+        return suggest(self.worklist(task), method)
+
+    def open_row(self, task: str, row: Row) -> tuple[Any, Any]:
+        """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
+        return open_row(self.workspace, task, row, self.scene)
+
+    def _acceptances(self) -> list[StoringJob]:
+        folders = [folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept"]
+        jobs = [self._storing.get(folder.id) or StoringJob(folder) for folder in folders]
+        for job in jobs:
+            job.poll()
+        return jobs
+
+    def _kept(self, job: StoringJob) -> StoringJob:
+        """Of the jobs that were begun here, the nodes are known."""
+        self._storing[job.folder.id] = job
+        return job
 
     # adapting, and jobs of any kind
 

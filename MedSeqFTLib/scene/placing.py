@@ -18,14 +18,14 @@ from MedSeqFTLib.scene.volumes import image_data_of, volume_grid
 from MedSeqFTLib.workspace.schema import Label
 
 
-def add_segmentation(volume: Any, label_map: sitk.Image, labels: Sequence[Label], name: str) -> Any:
+def add_segmentation(volume: Any, label_map: sitk.Image | None, labels: Sequence[Label], name: str) -> Any:
     """A new segmentation node with one segment for each label, empty ones too.
 
     It lies in the volume's folder or study of the subject hierarchy, under the volume's transform, and is drawn on the
     volume's voxels. It has no file: what a workspace stores is never written by saving the scene.
 
     Args:
-        label_map: uint8 with the values of `labels`, on the grid of the volume as it lies in the world.
+        label_map: uint8 with the values of `labels`, on the grid of the volume as it lies in the world; None: empty.
         labels: those that the label map speaks of; a label that is unknown in it gets no segment.
 
     Raises:
@@ -33,15 +33,17 @@ def add_segmentation(volume: Any, label_map: sitk.Image, labels: Sequence[Label]
         InputError: the volume cannot be used, or a terminology code that Slicer cannot hold.
     """
     grid = volume_grid(volume)
-    require_same_grid(Geometry.of(label_map), grid, f"The segmentation {name}", f"volume {volume.GetName()!r}")
+    if label_map is not None:
+        require_same_grid(Geometry.of(label_map), grid, f"The segmentation {name}", f"volume {volume.GetName()!r}")
     segments = [_segment(label) for label in labels]
     node = volume.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     if volume.GetTransformNodeID():  # first: the reference geometry is told in the coordinates of the node
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    _fill(node, segments, _drawn(volume, sitk.GetArrayViewFromImage(label_map)))
-    _put_beside(node, volume)
+    voxels = np.zeros((1, 1, 1), np.uint8) if label_map is None else sitk.GetArrayViewFromImage(label_map)
+    _fill(node, segments, _drawn(volume, voxels))
+    put_beside(node, volume)
     return node
 
 
@@ -76,7 +78,8 @@ def _drawn(volume: Any, array: NDArray[np.uint8]) -> Any:
     return image
 
 
-def _put_beside(node: Any, volume: Any) -> None:
+def put_beside(node: Any, volume: Any) -> None:
+    """Put a node into the volume's folder or study of the subject hierarchy, if there is one."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
     beside = hierarchy.GetItemByDataNode(volume) if hierarchy else 0
     if not beside:

@@ -8,24 +8,28 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
+from MedSeqFTLib.scene.marks import PIXELS, PROPOSAL
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentation_of, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
-#: Attribute of a segmentation node: the segmentation_sha256 of the stored proposal that it began as.
-PROPOSAL = "MedSeqFT.Proposal"
-
 
 class SegmentingJob(Following):
     """A volume that is being segmented. The volume may be removed from the scene meanwhile."""
 
     def __init__(self, folder: JobFolder, workspace: Workspace, volume: Any) -> None:
+        """Of a volume; None if it is not in the scene."""
         super().__init__(folder)
         self._workspace = workspace
         self._volume = weak(volume)
-        self._name = str(volume.GetName())
+        self._name = str(volume.GetName() if volume is not None else folder.job.settings.get("name"))
+
+    @property
+    def record(self) -> Segmentation:
+        """What was stored. Raises JobError unless the job is finished."""
+        return self.result(Segmentation)
 
     def load(self) -> Any:
         """Put the result beside the volume, as a new segmentation node. Returns the node.
@@ -35,14 +39,16 @@ class SegmentingJob(Following):
             InputError: the volume is no longer in the scene; the result stays in the workspace.
             GeometryError: the volume was moved meanwhile.
         """
-        record = self.result(Segmentation)
+        record = self.record
         volume = self._volume.Get()
         if volume is None or volume.GetScene() is None:
             raise InputError(
                 f"Volume {self._name!r} is no longer in the scene; its segmentation {record.name} is kept in the "
                 "workspace: load the volume again, then the segmentation."
             )
-        return add_proposal(self._workspace, record, volume)
+        node = add_proposal(self._workspace, record, volume)
+        volume.SetAttribute(PIXELS, record.pixel_sha256)
+        return node
 
 
 def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any:

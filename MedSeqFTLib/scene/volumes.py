@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.descriptor import Descriptor, describe
 from MedSeqFTLib.imaging.geometry import Geometry, check_grid
 from MedSeqFTLib.imaging.volumes import check_finite
 from MedSeqFTLib.scene.grids import grid_of_volume, place_volume
+from MedSeqFTLib.workspace.names import name_from
 
 
 def image_of(node: Any) -> sitk.Image:
@@ -37,6 +39,19 @@ def volume_grid(node: Any) -> Geometry:
     grid = grid_of_volume(node)
     check_grid(grid, where)
     return grid
+
+
+def descriptor_of(node: Any) -> Descriptor:
+    """What kind of image a volume is, see MedSeqFTLib.imaging.descriptor. Takes no time. Raises as `volume_grid`."""
+    return describe(voxels_of(node.GetImageData()), volume_grid(node).spacing)
+
+
+def usable_name(volume: Any) -> str:
+    """The name of a volume as the workspace can keep it; "volume" if nothing of it can be a folder's name."""
+    try:
+        return name_from(str(volume.GetName() or ""), "volume")
+    except InputError:  # a name without a Latin letter, for instance
+        return "volume"
 
 
 def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:

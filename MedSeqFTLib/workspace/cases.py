@@ -1,4 +1,7 @@
-"""Accepting a case: both of its files and its record appear together, or not at all."""
+"""Accepting a case: both of its files and its record appear together, or not at all.
+
+A stored case may be corrected again. Its earlier segmentations stay where they are, under their names.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.audit import note
-from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, write_json
+from MedSeqFTLib.workspace.files import atomic_path, check_sha256, new_folder_atomically, write_json
 from MedSeqFTLib.workspace.names import checked_name, same_name
-from MedSeqFTLib.workspace.schema import Case, Task
+from MedSeqFTLib.workspace.schema import Case, Revision, Task
 
 if TYPE_CHECKING:
     from MedSeqFTLib.workspace.workspace import Workspace
@@ -21,7 +24,11 @@ SEGMENTATION_FILE = "segmentation.seg.nrrd"
 
 
 class SameScanError(InputError):
-    """The scan is in the task already, whatever its name."""
+    """The scan is in the task already, whatever its name: `case`."""
+
+    def __init__(self, message: str, case: Case) -> None:
+        super().__init__(message)
+        self.case = case
 
 
 def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path) -> Case:
@@ -46,6 +53,39 @@ def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation
     return case
 
 
+def revise_case(workspace: Workspace, case: Case, segmentation_file: Path) -> Case:
+    """Store a new segmentation of a case; the one before becomes a revision. `case` describes the new one.
+
+    The new file gets a name of its own, and case.json is replaced last: a killed process changes nothing, and whoever
+    reads the earlier segmentation goes on reading it.
+
+    Raises:
+        InputError: there is no such case, or the task lacks a label.
+        WorkspaceError: the workspace is in use, or the file differs from its checksum.
+        StorageError: a write failed; the case is as it was before.
+    """
+    with workspace.lock():
+        before = workspace.case(case.task, case.id)
+        _refuse_unknown_labels(workspace.task(case.task), case)
+        revised = case.model_copy(update={"role": before.role, "revisions": (*before.revisions, _revision(before))})
+        check_sha256(segmentation_file, revised.segmentation_sha256)
+        with atomic_path(workspace.segmentation_path(revised)) as temporary:
+            shutil.copyfile(segmentation_file, temporary)
+        path = workspace.case_folder(case.task, case.id) / CASE_FILE
+        note(workspace, "case revised", f"{case.task}/{case.id}", {path: revised}, revised.accepted_by)
+        write_json(path, revised)
+    return revised
+
+
+def segmentation_name(number: int) -> str:
+    """The file name of a case's segmentation: the first is number 1."""
+    return SEGMENTATION_FILE if number == 1 else f"segmentation-{number}.seg.nrrd"
+
+
+def _revision(case: Case) -> Revision:
+    return Revision(**case.model_dump(include=set(Revision.model_fields)))
+
+
 def check_new_case(workspace: Workspace, case: Case) -> None:
     """Raise InputError if `case` cannot be added; changes nothing."""
     checked_name(case.id, "case")
@@ -65,12 +105,11 @@ def _refuse_unknown_labels(task: Task, case: Case) -> None:
 def _refuse_same_scan(existing: Case, case: Case) -> None:
     if existing.pixel_sha256 != case.pixel_sha256:
         return
+    known = f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}"
     if existing.role is not case.role:
-        raise SameScanError(
-            f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}; "
-            f"a role never changes, so it cannot become a {case.role.value} case."
-        )
-    raise SameScanError(f"This scan is already the {existing.role.value} case {existing.id} of task {case.task}.")
+        never = f"a role never changes, so it cannot become a {case.role.value} case"
+        raise SameScanError(f"{known}; {never}.", existing)
+    raise SameScanError(f"{known}.", existing)
 
 
 def verify_case(workspace: Workspace, case: Case) -> None:
@@ -80,4 +119,5 @@ def verify_case(workspace: Workspace, case: Case) -> None:
         WorkspaceError: a file is missing or damaged; the message names it.
     """
     check_sha256(workspace.image_path(case), case.image_sha256)
-    check_sha256(workspace.segmentation_path(case), case.segmentation_sha256)
+    for path, sha256 in workspace.segmentation_paths(case):
+        check_sha256(path, sha256)

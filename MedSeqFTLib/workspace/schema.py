@@ -22,6 +22,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Vector3 = tuple[float, float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
 def now() -> datetime:
@@ -159,8 +160,24 @@ class Task(Document):
         return self
 
 
+class Revision(Part):
+    """An earlier segmentation of a case. Its file stays beside the newer ones: see MedSeqFTLib.workspace.cases."""
+
+    segmentation_sha256: str
+    label_voxels: dict[str, int]
+    overlap_voxels: int = 0
+    accepted: datetime
+    accepted_by: str = ""
+    proposal_dice: float | None = None
+    seconds_spent: Seconds | None = None
+
+
 class Case(Document):
-    """An accepted case: image.nrrd and segmentation.seg.nrrd lie beside this case.json."""
+    """An accepted case: image.nrrd and segmentation.seg.nrrd lie beside this case.json.
+
+    A segmentation that was corrected later lies beside them as segmentation-2.seg.nrrd, then -3, and so on; the fields
+    here speak of the newest.
+    """
 
     id: Name
     task: Name
@@ -178,6 +195,9 @@ class Case(Document):
     accepted_by: str = ""
     proposed_by: str | None = None  # the model version whose proposal was corrected
     proposal_dice: float | None = None  # mean Dice between proposal and accepted segmentation
+    seconds_spent: Seconds | None = None  # on correcting it, pauses apart; None: not counted
+    descriptor: tuple[float, ...] | None = None  # see MedSeqFTLib.imaging.descriptor
+    revisions: tuple[Revision, ...] = ()  # earlier segmentations, the oldest first
 
 
 class TaskPlan(Part):
@@ -200,6 +220,7 @@ class CaseScore(Part):
     dice: dict[str, float | None]
     hd95: dict[str, float | None] = Field(default_factory=dict)  # 95 % Hausdorff distance of the surfaces, mm
     nsd: dict[str, float | None] = Field(default_factory=dict)  # normalised surface Dice
+    reference: str | None = None  # segmentation_sha256 of the case; None: of its first segmentation
 
 
 #: Whether a task is segmented by its own model, or by the one model of all tasks (docs/method.md).
@@ -303,6 +324,7 @@ class ModelVersion(Document):
     origin: Origin | None = None  # None: trained here
     plans: dict[str, TaskPlan] = {}  # of every task that has a head here
     train_cases: tuple[Name, ...] = ()
+    learned: dict[Name, str] = {}  # training case -> segmentation_sha256; a case that is not here: its first one
     validation_cases: tuple[Name, ...] = ()
     buffers: dict[str, tuple[Name, ...]] = {}  # task -> cases kept by MDS, over the whole lineage
     selection: Selection | None = None
@@ -360,4 +382,6 @@ class Segmentation(Document):
     size: tuple[int, int, int]  # x, y, z voxels
     spacing: Vector3  # x, y, z in mm
     label_voxels: dict[str, int]
+    confidence: Share | None = None  # see MedSeqFTLib.imaging.confidence; None: nothing segmented, or not measured
+    descriptor: tuple[float, ...] | None = None  # see MedSeqFTLib.imaging.descriptor
     created: datetime = Field(default_factory=now)

@@ -11,7 +11,7 @@ from filelock import FileLock
 import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import note
-from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, SEGMENTATION_FILE, verify_case
+from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, segmentation_name, verify_case
 from MedSeqFTLib.workspace.files import (
     new_folder_atomically,
     read_json,
@@ -172,7 +172,14 @@ class Workspace:
         return self.case_folder(case.task, case.id) / IMAGE_FILE
 
     def segmentation_path(self, case: Case) -> Path:
-        return self.case_folder(case.task, case.id) / SEGMENTATION_FILE
+        """Of the newest segmentation."""
+        return self.case_folder(case.task, case.id) / segmentation_name(len(case.revisions) + 1)
+
+    def segmentation_paths(self, case: Case) -> list[tuple[Path, str]]:
+        """The files of all segmentations of a case with their checksums, the oldest first, the valid one last."""
+        folder = self.case_folder(case.task, case.id)
+        hashes = [*(earlier.segmentation_sha256 for earlier in case.revisions), case.segmentation_sha256]
+        return [(folder / segmentation_name(number), sha256) for number, sha256 in enumerate(hashes, start=1)]
 
     def verify_case(self, case: Case) -> None:
         """Check the case's files against their checksums. Raises a WorkspaceError that names the damaged file."""

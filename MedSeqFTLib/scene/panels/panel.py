@@ -48,6 +48,15 @@ class Panel:
     def show(self) -> None:
         """Fill the widgets. Only called where there is no obstacle."""
 
+    def enter(self) -> None:
+        """The user has come to the module, or a scene was opened: the widgets are bound to its parameters."""
+
+    def exit(self) -> None:
+        """The user goes to another module, or the scene is about to be closed."""
+
+    def scene_closing(self) -> None:
+        """The scene is about to be closed, whether the user is in the module or not."""
+
     def close(self) -> None:
         """The window is going: stop timers, remove observers."""
 

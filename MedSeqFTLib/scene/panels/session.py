@@ -11,6 +11,8 @@ from slicer.i18n import tr as _
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
 
+ROUNDS = 3  # of telling, when those who are told change something themselves
+
 
 class Session:
     """One for each window of the module. A panel that changes something calls `changed`, and all of them look again."""
@@ -20,20 +22,25 @@ class Session:
         self.parameters = parameters
         self.logic: SceneLogic | None = None
         self._listeners: list[Callable[[], None]] = []
-        self._telling = False
+        self._telling = self._again = False
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change."""
         self._listeners.append(listener)
 
     def changed(self) -> None:
-        """Tell every listener, once. What a listener changes by telling is not told again."""
+        """Tell every listener. If one of them changes something itself, all are told again, a few times at most."""
+        self._again = True
         if self._telling:
             return
         self._telling = True
         try:
-            for listener in self._listeners:
-                listener()
+            for _round in range(ROUNDS):
+                self._again = False
+                for listener in self._listeners:
+                    listener()
+                if not self._again:
+                    break
         finally:
             self._telling = False
 

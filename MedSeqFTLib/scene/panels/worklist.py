@@ -2,15 +2,155 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from MedSeqFTLib.scene.panels.panel import Panel
+import qt
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.scene.panels.job_watch import duration
+from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
+from MedSeqFTLib.scene.panels.segment import percent
 from MedSeqFTLib.scene.panels.session import Session
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.scene.worklist import Row, Suggestion
+
+WIDEST = 140  # pixels of the names; a longer one is told by its tooltip
 
 
 class WorklistPanel(Panel):
-    """The volumes of the scene and of the workspace, and which one to take next."""
+    """Looks only while it is unfolded."""
 
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         super().__init__(ui, session, ui.worklistCollapsibleButton, ui.worklistStateLabel)
+        self._rows: list[Row] = []
+        self._reason = self._suggested = ""
+        ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
+        on(ui.suggestButton.clicked, self._suggest)
+        on(ui.openButton.clicked, self._open)
+        on(ui.worklistTableWidget.itemSelectionChanged, self._offer)
+        ui.worklistTableWidget.cellDoubleClicked.connect(lambda *_cell: guarded(self._open))
+
+    def state(self) -> str:
+        return self._reason
+
+    def show(self) -> None:
+        if self.ui.worklistCollapsibleButton.collapsed:
+            return
+        chosen = self._chosen()
+        self._rows = self._logic().worklist(self.session.task)
+        if not any(row.is_open and row.name == self._suggested for row in self._rows):
+            self._suggested = self._reason = ""
+        self._fill()
+        self._select(chosen.name if chosen else "")
+        self._offer()
+        if not self._reason:
+            done = sum(row.status == "accepted" for row in self._rows)
+            text = _("{done} of {all} volumes are accepted.") if self._rows else _("Load a volume to begin with.")
+            self._state.text = text.format(done=done, all=len(self._rows))
+
+    def _logic(self) -> SceneLogic:
+        assert self.session.logic is not None  # without a workspace there is an obstacle
+        return self.session.logic
+
+    def _fill(self) -> None:
+        table = self.ui.worklistTableWidget
+        table.setRowCount(len(self._rows))
+        for number, row in enumerate(self._rows):
+            for column, text in enumerate(_cells(row)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                table.setItem(number, column, item)
+        table.resizeColumnsToContents()
+        table.setColumnWidth(0, min(table.columnWidth(0), WIDEST))
+
+    def _chosen(self) -> Row | None:
+        number = self.ui.worklistTableWidget.currentRow()
+        return self._rows[number] if 0 <= number < len(self._rows) else None
+
+    def _select(self, name: str) -> None:
+        for number, row in enumerate(self._rows):
+            if row.name == name:
+                self.ui.worklistTableWidget.selectRow(number)
+
+    def _offer(self) -> None:
+        row = self._chosen()
+        why_not = _why_not(row)
+        self.ui.openButton.enabled = not why_not
+        self.ui.openButton.toolTip = why_not or _("Shows the volume with its segmentation, to be corrected.")
+
+    def _suggest(self) -> None:
+        try:
+            found = self._logic().suggest(self.session.task, self.session.parameters.suggestion)
+        except InputError as error:
+            self._state.text = str(error)
+            return
+        self._reason, self._suggested = reason(found), found.row.name
+        self.refresh()
+        self._select(found.row.name)
+
+    def _open(self) -> None:
+        row = self._chosen()
+        if why_not := _why_not(row):
+            raise InputError(why_not)
+        assert row is not None
+        volume, segmentation = self._logic().open_row(self.session.task, row)
+        self.session.parameters.volume = volume
+        self.session.parameters.segmentation = segmentation
+        self.session.changed()
+
+
+def _why_not(row: Row | None) -> str:
+    if row is None:
+        return _("Select a volume in the table first.")
+    if row.status in ("being stored", "not stored") and row.volume is None and row.entry is None:
+        return _("{name} is not stored yet: wait, or resume storing it in Correct.").format(name=row.name)
+    if row.volume is None and (row.entry is None or row.entry.case is None):
+        source = row.entry.record.source_image if row.entry else row.name
+        return _("The workspace keeps the segmentation of {name}, not its volume: load {source}.").format(
+            name=row.name, source=source
+        )
+    return ""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    entry = row.entry
+    case = entry.case if entry else None
+    return (
+        row.name,
+        _status(row),
+        case.role.value if case else "",
+        (entry.version if entry else None) or "",
+        percent(row.confidence) if row.confidence is not None else "",
+        "" if case is None or case.proposal_dice is None else f"{case.proposal_dice:.3f}",
+        "" if entry is None or entry.seconds is None else duration(entry.seconds),
+    )
+
+
+def _status(row: Row) -> str:
+    words = {
+        "not segmented": _("not segmented"),
+        "proposed": _("proposed"),
+        "edited": _("edited"),
+        "being stored": _("being stored"),
+        "not stored": _("not stored"),
+        "accepted": _("accepted"),
+    }
+    return words[row.status]
+
+
+def reason(found: Suggestion) -> str:
+    """Why this volume comes next, with its score, in words."""
+    if found.method == "lowest confidence":
+        text = _("{name}: its model was the least sure of it, {score} on average (proposals: {count}).")
+        score = percent(found.score)
+    elif found.method == "most unlike":
+        text = _("{name}: the most unlike the accepted ones by size and intensity, {score} (volumes: {count}).")
+        score = _("{number} standard deviations from the nearest").format(number=f"{found.score:.1f}")
+    else:
+        text = _("{name}: drawn at random (volumes: {count}, seed: {score}).")
+        score = f"{found.score:.0f}"
+    return text.format(name=found.row.name, count=found.candidates, score=score)

@@ -1,0 +1,237 @@
+"""The volumes of the scene and of the workspace in one list, and which one to take next."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import slicer
+
+from MedSeqFTLib.errors import InputError, MedSeqFTError
+from MedSeqFTLib.imaging.descriptor import Descriptor, distances
+from MedSeqFTLib.scene.cases import StoringJob, open_case
+from MedSeqFTLib.scene.drafts import load_draft
+from MedSeqFTLib.scene.marks import CASE, DRAFT, PIXELS, PROPOSAL, is_edited, segmentations_of
+from MedSeqFTLib.scene.proposals import add_proposal
+from MedSeqFTLib.scene.volumes import descriptor_of, usable_name, volume_grid
+from MedSeqFTLib.workspace.drafts import Draft, drafts
+from MedSeqFTLib.workspace.schema import Case, Segmentation
+from MedSeqFTLib.workspace.worklist import Entry, entries
+from MedSeqFTLib.workspace.workspace import Workspace
+
+Status = Literal["not segmented", "proposed", "edited", "being stored", "not stored", "accepted"]
+Method = Literal["lowest confidence", "most unlike", "random"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One volume. `entry` is what the workspace knows of it, `volume` its node; one of them may be missing.
+
+    draft: edits that were kept when their scene was closed, and are not in the scene.
+    """
+
+    name: str
+    status: Status
+    entry: Entry | None = None
+    volume: Any = None
+    draft: Draft | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True if nobody has begun to correct it."""
+        return self.status in ("not segmented", "proposed")
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure the model was of its newest proposal."""
+        return self.entry.proposal.confidence if self.entry and self.entry.proposal else None
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        """What kind of image it is; None if that is not known."""
+        if self.entry and self.entry.descriptor:
+            return self.entry.descriptor
+        return descriptor_of(self.volume) if self.volume is not None and _is_usable(self.volume) else None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Which volume to take next: the first of `candidates` by a method, with its score (random: the seed)."""
+
+    row: Row
+    method: Method
+    score: float
+    candidates: int
+
+
+def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[StoringJob] = ()) -> list[Row]:
+    """One row for each volume of the scene and of the workspace.
+
+    A volume of the scene is found in the workspace by the mark that it got when it was opened, segmented or accepted,
+    else by its name, size and spacing.
+
+    Args:
+        jobs: the cases that are being stored, and those that could not be.
+    """
+    waiting = {job.name: job for job in jobs if job.folder.job.task == task}
+    left = entries(workspace, task)
+    rows = []
+    for volume in _volumes(scene):
+        entry = _entry_of(volume, left)
+        left = [other for other in left if other is not entry]
+        job = next((job for job in jobs if job.is_of(volume)), None)
+        name = entry.name if entry else job.name if job else str(volume.GetName())
+        rows.append(Row(name, _status(entry, volume, job or waiting.pop(name, None)), entry, volume))
+        waiting.pop(name, None)
+    rows += [Row(entry.name, _status(entry, None, waiting.pop(entry.name, None)), entry) for entry in left]
+    rows += [Row(name, _status(None, None, job)) for name, job in waiting.items()]
+    for draft in _closed_drafts(workspace, task, scene):
+        rows = _with_draft(rows, draft)
+    return sorted(rows, key=lambda row: row.name.casefold())
+
+
+def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any, Any]:
+    """Volume and segmentation of a row, as they are in the scene, else from the workspace. Segmentation: maybe None.
+
+    What somebody edited comes before what the workspace keeps, and what is in the scene before a second copy.
+
+    Raises:
+        InputError: the workspace does not keep the volume.
+        GeometryError, WorkspaceError: what is kept does not fit, or is damaged.
+    """
+    entry, volume = row.entry, row.volume
+    if row.draft:
+        if volume is None:
+            volume, _stored = open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
+        return volume, load_draft(workspace, row.draft, volume)
+    if volume is None:
+        return open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
+    nodes = sorted(segmentations_of(volume), key=is_edited)
+    kept = [] if entry is None else _kept(entry)
+    found = [node for node in nodes if is_edited(node) or _begun_as(node) & set(kept)]
+    if found:
+        return volume, found[-1]
+    if entry and entry.case:
+        return open_case(workspace, task, entry.case.id, scene)
+    if entry and entry.proposal:
+        return volume, add_proposal(workspace, entry.proposal, volume)
+    return volume, nodes[-1] if nodes else None
+
+
+def _kept(entry: Entry) -> list[str]:
+    """Hashes of the segmentation that counts: of the case, or else of the proposal."""
+    if entry.case:
+        return [entry.case.segmentation_sha256]
+    return [entry.proposal.segmentation_sha256] if entry.proposal else []
+
+
+def _begun_as(node: Any) -> set[str]:
+    return {str(node.GetAttribute(mark)) for mark in (PROPOSAL, CASE)}
+
+
+def suggest(rows: Sequence[Row], method: Method) -> Suggestion:
+    """Which volume to correct next, of those that nobody has begun with. Raises InputError if there is none.
+
+    These are plain choices of ours, apart from MDS, which chooses what an adaptation keeps in mind.
+
+    Args:
+        method: "lowest confidence": the proposal that the model was least sure of; "most unlike": the volume that is
+            farthest from the accepted ones in size and intensity; "random": drawn with the number of accepted cases
+            as seed, so that asking again gives the same until a case is accepted.
+    """
+    candidates = [row for row in rows if row.is_open]
+    if not candidates:
+        raise InputError("Every volume of the list is accepted or being corrected: load or segment another one.")
+    return _METHODS[method](candidates, [row for row in rows if row.status == "accepted"])
+
+
+def _least_sure(candidates: Sequence[Row], _accepted: Sequence[Row]) -> Suggestion:
+    known = [(row.confidence, row) for row in candidates if row.confidence is not None]
+    if not known:
+        raise InputError("No proposal waits whose confidence is known: segment volumes first, or choose another way.")
+    score, row = min(known, key=lambda pair: pair[0])
+    return Suggestion(row, "lowest confidence", score, len(known))
+
+
+def _most_unlike(candidates: Sequence[Row], accepted: Sequence[Row]) -> Suggestion:
+    ours = [(row, descriptor) for row in candidates if (descriptor := row.descriptor)]
+    theirs = [descriptor for row in accepted if (descriptor := row.descriptor)]
+    if not ours or not theirs:
+        missing = "no case is accepted yet" if ours else "no volume that can be looked at waits"
+        raise InputError(f"Nothing can be compared: {missing}; choose another way.")
+    scores = distances([descriptor for _, descriptor in ours], theirs)
+    best = max(range(len(ours)), key=lambda index: scores[index])
+    return Suggestion(ours[best][0], "most unlike", scores[best], len(ours))
+
+
+def _drawn(candidates: Sequence[Row], accepted: Sequence[Row]) -> Suggestion:
+    seed = len(accepted)
+    row = random.Random(seed).choice(sorted(candidates, key=lambda row: row.name))
+    return Suggestion(row, "random", float(seed), len(candidates))
+
+
+_METHODS: dict[Method, Callable[[Sequence[Row], Sequence[Row]], Suggestion]] = {
+    "lowest confidence": _least_sure,
+    "most unlike": _most_unlike,
+    "random": _drawn,
+}
+
+
+def _volumes(scene: Any) -> list[Any]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    return [node for node in nodes if not node.IsA("vtkMRMLLabelMapVolumeNode") and not node.GetHideFromEditors()]
+
+
+def _entry_of(volume: Any, known: Sequence[Entry]) -> Entry | None:
+    if pixels := volume.GetAttribute(PIXELS):
+        return next((entry for entry in known if entry.record.pixel_sha256 == pixels), None)
+    name = usable_name(volume).casefold()
+    return next((entry for entry in known if entry.name.casefold() == name and _fits(volume, entry.record)), None)
+
+
+def _fits(volume: Any, record: Case | Segmentation | Draft) -> bool:
+    if not _is_usable(volume):
+        return False
+    grid = volume_grid(volume)
+    same = [abs(ours - theirs) < 1e-6 for ours, theirs in zip(grid.spacing, record.spacing, strict=True)]
+    return grid.size == record.size and all(same)
+
+
+def _is_usable(volume: Any) -> bool:
+    try:
+        volume_grid(volume)
+    except MedSeqFTError:
+        return False
+    return True
+
+
+def _closed_drafts(workspace: Workspace, task: str, scene: Any) -> list[Draft]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
+    shown = {node.GetAttribute(DRAFT) for node in nodes}
+    return [draft for draft in drafts(workspace, task) if draft.id not in shown]
+
+
+def _with_draft(rows: Sequence[Row], draft: Draft) -> list[Row]:
+    """The rows, with the draft in the row of its volume; the newest wins. A row more if its volume is unknown here."""
+    own = next((row for row in rows if _is_of(draft, row)), None)
+    if own is None:
+        return [*rows, Row(draft.volume, "edited", draft=draft)]
+    return [replace(row, status="edited", draft=draft) if row is own else row for row in rows]
+
+
+def _is_of(draft: Draft, row: Row) -> bool:
+    if draft.pixel_sha256 and row.entry:
+        return row.entry.record.pixel_sha256 == draft.pixel_sha256
+    return row.volume is not None and row.volume.GetName() == draft.volume and _fits(row.volume, draft)
+
+
+def _status(entry: Entry | None, volume: Any, job: StoringJob | None) -> Status:
+    if job is not None:
+        return "being stored" if job.is_active else "not stored"
+    if volume is not None and any(is_edited(node) for node in segmentations_of(volume)):
+        return "edited"
+    if entry is None:
+        return "not segmented"
+    return "accepted" if entry.case else "proposed"

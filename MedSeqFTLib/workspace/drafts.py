@@ -1,0 +1,67 @@
+"""Edits that nobody has accepted yet, kept when their scene is left: drafts/TASK/NAME in a workspace.
+
+A draft is only ever made and removed whole, under a name of its own: that needs no lock, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import Field
+
+from MedSeqFTLib.workspace.files import new_folder_atomically, read_json, visible_folders, write_json
+from MedSeqFTLib.workspace.names import checked_name, free_name
+from MedSeqFTLib.workspace.schema import Document, Name, Vector3, now
+from MedSeqFTLib.workspace.workspace import Workspace
+
+DRAFT_FILE = "draft.json"
+SEGMENTATION_FILE = "segmentation.seg.nrrd"
+
+
+class Draft(Document):
+    """segmentation.seg.nrrd, as Slicer writes it, beside this draft.json."""
+
+    id: Name
+    task: Name
+    volume: str  # its name in the scene
+    size: tuple[int, int, int]  # x, y, z voxels of the volume
+    spacing: Vector3  # x, y, z in mm
+    pixel_sha256: str | None = None  # of the volume; None: not known
+    marks: dict[str, str] = Field(default_factory=dict)  # attributes of the segmentation node
+    saved: datetime = Field(default_factory=now)
+
+
+def drafts(workspace: Workspace, task: str) -> list[Draft]:
+    """All drafts of a task, oldest first. Raises WorkspaceError if one is damaged."""
+    folders = visible_folders(workspace.folder / "drafts" / workspace.task(task).name)
+    found = [read_json(folder / DRAFT_FILE, Draft, task=task, id=folder.name) for folder in folders]
+    return sorted(found, key=lambda draft: draft.saved)
+
+
+def draft_path(workspace: Workspace, draft: Draft) -> Path:
+    """The .seg.nrrd of a draft."""
+    return _folder(workspace, draft.task, draft.id) / SEGMENTATION_FILE
+
+
+def free_draft_id(workspace: Workspace, task: str, name: str) -> str:
+    """The first of NAME, NAME-2, NAME-3, ... that no draft of the task has."""
+    return free_name(name, {draft.id for draft in drafts(workspace, task)})
+
+
+def store_draft(workspace: Workspace, draft: Draft, write: Callable[[Path], None]) -> None:
+    """Keep a draft; `write` makes the file. Raises StorageError, or what `write` raises; nothing is visible then."""
+    with new_folder_atomically(_folder(workspace, draft.task, draft.id)) as folder:
+        write(folder / SEGMENTATION_FILE)
+        write_json(folder / DRAFT_FILE, draft)
+
+
+def remove_draft(workspace: Workspace, task: str, draft_id: str) -> None:
+    """It was accepted, or saved anew under another name."""
+    shutil.rmtree(_folder(workspace, task, draft_id), ignore_errors=True)
+
+
+def _folder(workspace: Workspace, task: str, draft_id: str) -> Path:
+    return workspace.folder / "drafts" / checked_name(task, "task") / checked_name(draft_id, "draft")
