@@ -122,6 +122,17 @@ def last_event(path: Path) -> Event | None:
     return _parse(lines[-1], path) if lines else None
 
 
+def first_event(path: Path) -> Event | None:
+    """The first whole line. None: there is none yet. Raises WorkspaceError."""
+    line, newline, _ = _read_from(path, 0).partition(b"\n")
+    return _parse(line, path) if newline else None
+
+
+def count_events(path: Path, kind: EventKind) -> int:
+    """How many events of a kind there are, without understanding the others. Raises WorkspaceError."""
+    return _read_from(path, 0).count(f'"kind":"{kind}"'.encode())  # as they are written; in a text it is escaped
+
+
 def _read_from(path: Path, offset: int) -> bytes:
     try:
         with path.open("rb") as file:

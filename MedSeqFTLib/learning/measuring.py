@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from MedSeqFTLib.learning.forecast import HELD_OUT
 from MedSeqFTLib.learning.held_out import known_scores, measure
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 from MedSeqFTLib.models.backbone import Backbone
@@ -14,7 +15,6 @@ from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.schema import Case, Reading, Role, TaskPlan, TaskScores
 
-STAGE = "held-out cases"
 CANDIDATE = "candidate"  # stands for the version's id until that is known
 
 Model = tuple[Backbone, Head]
@@ -40,7 +40,7 @@ def measure_all(context: Context, task_model: TaskModel, chain_model: ChainModel
     wanted = [m for m in _measurements(context, task_model, chain_model) if m.cases]
     found = [known_scores(context.workspace, m.task, m.reading, m.version, m.cases) for m in wanted]
     missing = [m for m, scores in zip(wanted, found, strict=True) if scores is None]
-    context.reporter.stage(STAGE, sum(len(m.cases) for m in missing))
+    context.reporter.stage(HELD_OUT, sum(len(m.cases) for m in missing))
     done = 0
 
     def after_case() -> None:

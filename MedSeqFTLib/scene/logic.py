@@ -12,10 +12,12 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.exporting import exportable
 from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import ACTIVE
-from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
+from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
 from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
@@ -124,6 +126,10 @@ class SceneLogic:
         python = worker_python()
         return Following(start_adaptation(self.workspace, task, preset, changes, seed=seed, python=python, wait=False))
 
+    def estimate(self, task: str, preset: str = "balanced") -> Estimate:
+        """How long an adaptation will take, as far as an earlier one of this workspace tells."""
+        return estimate(self.workspace, task, adapt_settings(preset, {}))
+
     def running(self) -> list[Following]:
         """The jobs that are being worked on, oldest first: to go on following them after a restart."""
         return [Following(job) for job in control.list_jobs(self.workspace) if job.state() in ACTIVE]
@@ -168,6 +174,10 @@ class SceneLogic:
         """The version that segments a task now."""
         return self.workspace.current_version(self.workspace.task(task).name)
 
+    def newest(self, task: str) -> ModelVersion | None:
+        """The version that the last adaptation to a task made, whether it is current or not."""
+        return next((found for found in reversed(self.workspace.versions()) if found.task == task), None)
+
     def promote(self, version: str, reason: str = "", by: str = "") -> None:
         """Make a version current for its task."""
         self.workspace.promote(version, person(by), reason)
@@ -202,3 +212,7 @@ class SceneLogic:
             python=worker_python(),
         )
         return Following(job)
+
+    def report(self) -> Following:
+        """Write report.html into the workspace: every adaptation with its figures, and the lineage."""
+        return Following(start_report(self.workspace, python=worker_python()))
