@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from MedSeqFTLib.jobs import control
-from MedSeqFTLib.jobs.events import count_events, first_event, last_event
+from MedSeqFTLib.jobs.events import events_of_kind, last_event
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.learning.forecast import expected_adaptation, next_adaptation
 from MedSeqFTLib.learning.settings import AdaptSettings
@@ -30,21 +31,31 @@ def estimate(workspace: Workspace, task: str, settings: AdaptSettings) -> Estima
     """
     steps = settings.stage_a_steps + settings.stage_b_steps
     for folder in reversed(control.list_jobs(workspace)):
-        speed = _seconds_per_unit(workspace, folder) if folder.job.kind == "adapt" else None
-        if speed is not None:
-            return Estimate(steps, speed * _units(next_adaptation(workspace, task, settings)), folder.id)
+        measured = _measured(workspace, folder) if folder.job.kind == "adapt" else None
+        if measured is not None:
+            work = _units(next_adaptation(workspace, task, settings))
+            return Estimate(steps, measured.to_begin + measured.per_unit * work, folder.id)
     return Estimate(steps)
 
 
-def _seconds_per_unit(workspace: Workspace, folder: JobFolder) -> float | None:
+class _Measured(NamedTuple):
+    """Seconds: until the first stage began, and for a unit of work."""
+
+    to_begin: float
+    per_unit: float
+
+
+def _measured(workspace: Workspace, folder: JobFolder) -> _Measured | None:
     """None of a job that is not finished or was resumed: its pauses are no work."""
-    first, last = first_event(folder.events_path), last_event(folder.events_path)
-    if first is None or last is None or last.kind != "finished" or last.version is None:
+    last = last_event(folder.events_path)
+    if last is None or last.kind != "finished" or last.version is None:
         return None
-    if count_events(folder.events_path, "started") != 1:
+    starts, stages = (events_of_kind(folder.events_path, kind) for kind in ("started", "stage"))
+    if len(starts) != 1 or not stages:
         return None
     work = _units(_work_of(workspace.version(last.version), AdaptSettings.model_validate(folder.job.settings)))
-    return (last.time - first.time).total_seconds() / work
+    began = stages[0].time
+    return _Measured((began - starts[0].time).total_seconds(), (last.time - began).total_seconds() / work)
 
 
 def _work_of(version: ModelVersion, settings: AdaptSettings) -> list[tuple[str, float]]:

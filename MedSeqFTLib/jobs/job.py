@@ -21,6 +21,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 JobKind = Literal["pretrain", "adapt", "segment", "accept", "export", "report"]
 JobState = Literal["queued", "running", "cancelling", "cancelled", "failed", "finished", "interrupted"]
 JOB_FILE = "job.json"
+REPORT_FILE = "report.html"  # in the workspace's folder; what a job of kind "report" writes
 #: What is about the whole workspace. All other kinds need a task.
 WITHOUT_TASK: frozenset[str] = frozenset({"pretrain", "report"})
 #: What makes model versions: one such job at a time in a workspace. The others are errands, which run beside it.

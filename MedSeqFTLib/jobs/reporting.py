@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from MedSeqFTLib.evaluation.report import Report, write_report
+from MedSeqFTLib.jobs.job import REPORT_FILE
 from MedSeqFTLib.jobs.summary import lineage, stage_section
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.workspace.schema import ModelVersion, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
-REPORT_FILE = "report.html"
-
 
 def run_report(workspace: Workspace, _job: Job, reporter: Reporter) -> None:
     """The runner of "report" jobs. Raises StorageError if the file cannot be written."""
     write_workspace_report(workspace, reporter)
-
-
-def report_path(workspace: Workspace) -> Path:
-    """Where the report of a workspace lies, once it was written."""
-    return workspace.folder / REPORT_FILE
 
 
 def write_workspace_report(workspace: Workspace, reporter: Reporter) -> Path:
@@ -41,7 +35,7 @@ def write_workspace_report(workspace: Workspace, reporter: Reporter) -> Path:
         lineage=lineage(workspace),
         files=[("Workspace", str(workspace.folder))],
     )
-    return write_report(report, report_path(workspace))
+    return write_report(report, workspace.folder / REPORT_FILE)
 
 
 def _what_was_learned(version: ModelVersion) -> str:

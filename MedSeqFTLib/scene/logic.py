@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.exporting import exportable
+from MedSeqFTLib.imaging.exporting import exportable, exported_files
 from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
-from MedSeqFTLib.jobs.job import ACTIVE
+from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
 from MedSeqFTLib.learning.promotion import verdict
 from MedSeqFTLib.learning.settings import adapt_settings
@@ -212,6 +212,16 @@ class SceneLogic:
             python=worker_python(),
         )
         return Following(job)
+
+    @staticmethod
+    def files_of(names: Sequence[str], folder: Path | str) -> list[Path]:
+        """The files that `export` writes, whether they exist or not."""
+        return [path for name in names for path in exported_files(name, Path(folder).expanduser())]
+
+    @property
+    def report_path(self) -> Path:
+        """Where `report` writes."""
+        return self.workspace.folder / REPORT_FILE
 
     def report(self) -> Following:
         """Write report.html into the workspace: every adaptation with its figures, and the lineage."""
