@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -14,6 +15,7 @@ from slicer_program import Window, scene, window  # noqa: F401
 from slicer_samples import slicer
 
 from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.job import REPORT_FILE
 from MedSeqFTLib.learning import settings
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -76,6 +78,14 @@ def test_learned_cases_are_not_learned_again(window: Window, adapted: Workspace)
     assert [row[2] for row in rows(ui.adaptPicksTreeWidget)].count("kept") == 2
 
 
+def test_the_report_tells_of_every_adaptation(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    ui = show(window, workspace, panel="export")
+    window.click(ui.reportButton)
+    window.wait_until(lambda: window.dialogs.opened, 60)
+    text = (workspace.folder / REPORT_FILE).read_text(encoding="utf-8")
+    assert "M1" in text and "stage A" in text and "case100" not in text and "4 for training, 1 held out" in text
+
+
 def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: Workspace) -> None:  # noqa: F811
     ui = show(window, workspace)
     window.choose(ui.adaptPresetComboBox, "quick")
@@ -105,9 +115,8 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
 
 def check_plot() -> None:
     """The losses of both stages, in nodes that are not saved."""
-    names = [
-        plots()[0].GetNthPlotSeriesNode(index).GetName() for index in range(plots()[0].GetNumberOfPlotSeriesNodes())
-    ]
+    chart = plots()[0]
+    names = [chart.GetNthPlotSeriesNode(index).GetName() for index in range(chart.GetNumberOfPlotSeriesNodes())]
     assert {"stage A: segmentation", "stage B: logits"} <= set(names)
     table = chart.GetNthPlotSeriesNode(names.index("stage A: segmentation")).GetTableNode()
     steps = [table.GetTable().GetValue(row, 0).ToDouble() for row in range(table.GetNumberOfRows())]
@@ -206,7 +215,7 @@ def test_another_job_on_the_workspace_prevents_the_start(
 def test_no_disk_and_no_right_to_write(window: Window, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """The disk is a fake: a full one, and a read-only one, cannot be had in a test."""
     ui = show(window, workspace)
-    monkeypatch.setattr("shutil.disk_usage", lambda _folder: psutil._common.sdiskusage(10, 9, 1, 90.0))
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1))
     window.click(ui.adaptCheckButton)
     assert "0.0 GiB free" in ui.adaptPreflightLabel.text and not ui.adaptButton.enabled
     monkeypatch.setattr("os.access", lambda _folder, _mode: False)

@@ -34,7 +34,7 @@ class AdaptPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.adaptCollapsibleButton, ui.adaptStateLabel)
         widgets = JobWidgets(ui.adaptButton, ui.adaptProgressBar, ui.adaptProgressLabel, ui.adaptResumeButton)
-        self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._progressed, self._ended)
+        self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._progressed, self.refresh)
         self._plot = LivePlot()
         self._attached: SceneLogic | None = None
         self._shown: tuple[object, ...] = ()  # what the outcome is of
@@ -141,9 +141,6 @@ class AdaptPanel(Panel):
     def _finished(self, _job: Following) -> None:
         self.session.changed()
 
-    def _ended(self) -> None:
-        self.refresh()
-
     def _choose_plot(self) -> None:
         self._plot.show(_PLOTS[max(0, self.ui.adaptPlotComboBox.currentIndex)])
 
@@ -165,7 +162,7 @@ class AdaptPanel(Panel):
         logic = self._logic()
         rows = logic.outcome(version.id)
         self.ui.adaptVerdictLabel.text = _verdict(version, is_current, *logic.verdict(version.id))
-        fill_outcome(self.ui.adaptOutcomeTreeWidget, rows)
+        fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task)
         fill_picks(self.ui.adaptPicksTreeWidget, logic.picks(version.id))
         self._plot.compare(rows)
 

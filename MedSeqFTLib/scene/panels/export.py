@@ -29,12 +29,12 @@ class ExportPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.exportCollapsibleButton, ui.exportStateLabel)
         widgets = JobWidgets(ui.exportButton, ui.exportProgressBar, ui.exportProgressLabel, ui.exportResumeButton)
-        self._exporting = JobWatch(widgets, self._start, self._resume, self._exported, ended=self.refresh)
+        self._exporting = JobWatch(widgets, self._start, self._resume, self._exported, changed=self.refresh)
         widgets = JobWidgets(ui.reportButton, ui.reportProgressBar, ui.reportProgressLabel, ui.reportResumeButton)
         self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
         self._listed: tuple[object, ...] = ()
         self._attached: SceneLogic | None = None
-        ui.exportDirectoryButton.directory = str(qt.QSettings().value(FOLDER_SETTING) or Path.home())
+        ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
         on(ui.exportListWidget.itemSelectionChanged, self._offer)
         on(ui.exportAllCheckBox.toggled, self._offer)
         on(ui.exportDirectoryButton.directoryChanged, self._folder_chosen)
@@ -103,7 +103,7 @@ class ExportPanel(Panel):
         return Path(str(self.ui.exportDirectoryButton.directory))
 
     def _folder_chosen(self) -> None:
-        qt.QSettings().setValue(FOLDER_SETTING, str(self._folder()))
+        slicer.app.userSettings().setValue(FOLDER_SETTING, str(self._folder()))
         self._offer()
 
     def _start(self) -> Following | None:

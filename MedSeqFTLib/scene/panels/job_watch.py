@@ -38,7 +38,7 @@ class JobWatch:
         resume: Callable[[Following], Following],
         finished: Callable[[Following], None],
         progressed: Callable[[Following, Sequence[Event]], None] = lambda _job, _events: None,
-        ended: Callable[[], None] = lambda: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect the widgets.
 
@@ -47,11 +47,11 @@ class JobWatch:
             resume: goes on with the job that stopped.
             finished: is called once when the job has finished well.
             progressed: is called after each look, with what is new.
-            ended: is called when the job no longer runs, whatever has become of it; after `finished`.
+            changed: is called when a job has begun, and when it no longer runs, whatever has become of it.
         """
         self._widgets, self._caption = widgets, str(widgets.button.text)
         self._start, self._resume, self._finished, self._progressed = start, resume, finished, progressed
-        self._ended = ended
+        self._changed = changed
         self._obstacle = ""
         self.job: Following | None = None
         self._timer = qt.QTimer()
@@ -81,6 +81,7 @@ class JobWatch:
         self._widgets.bar.visible = True
         self.offer(self._obstacle)
         self._timer.start()
+        self._changed()
         self._look()
 
     def forget(self) -> None:
@@ -138,7 +139,7 @@ class JobWatch:
         self._widgets.label.text = "" if job.state == "finished" else what_stopped(job)
         if job.state == "finished":
             guarded(lambda: self._finished(job))
-        self._ended()
+        self._changed()
 
 
 def told(job: Following) -> str:

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 _NOTHING = "\u2013"
 
 
-def fill_outcome(tree: Any, rows: Sequence[DiceRow]) -> None:
-    """A row for each task and reading with the mean of its labels, and below it a row for each label."""
+def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str) -> None:
+    """A row for each task and reading with the mean of its labels, and below it a row for each label.
+
+    The task's `own` row comes first, then the earlier tasks, then all tasks by the one model.
+    """
     tree.clear()
-    for (reading, task), labels in groupby(rows, lambda row: (row.reading, row.task)):
+    ordered = sorted(rows, key=lambda row: (row.reading != "per-task", row.task != own, row.task))
+    for (reading, task), labels in groupby(ordered, lambda row: (row.reading, row.task)):
         found = list(labels)
         name = task if reading == "per-task" else _("{task}, by the one model of all tasks").format(task=task)
         befores, afters = ([getattr(row, when) for row in found] for when in ("before", "after"))
