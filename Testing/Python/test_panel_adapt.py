@@ -73,7 +73,7 @@ def test_learned_cases_are_not_learned_again(window: Window, adapted: Workspace)
     assert "M1 has learned all of them" in ui.adaptPreflightLabel.text
     assert not ui.adaptButton.enabled
     assert ui.adaptVerdictLabel.text.startswith("M1 is in use: first version of balls")
-    assert [row[0] for row in rows(ui.adaptOutcomeTreeWidget)] == ["balls", "balls, by the one model of all tasks"]
+    assert [row[0] for row in rows(ui.adaptOutcomeTreeWidget)] == ["balls", "balls (one model)"]
     assert sorted(row[0] for row in rows(ui.adaptPicksTreeWidget)) == ["case0", "case1", "case2"]
     assert [row[2] for row in rows(ui.adaptPicksTreeWidget)].count("kept") == 2
 
@@ -95,7 +95,7 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     window.click(ui.adaptButton)
     assert ui.adaptButton.text == "Cancel"
     assert not ui.adaptPreflightLabel.visible
-    assert ui.adaptStateLabel.text.startswith("Adapting balls since")
+    assert ui.adaptStateLabel.text.startswith("Adapting to balls since")
     window.wait_until(lambda: "stage A" in ui.adaptProgressLabel.text, 60)
     window.switch_away()
     window.switch_to()

@@ -58,10 +58,12 @@ class AdaptPanel(Panel):
 
     def state(self) -> str:
         job = self._watch.job
-        if job is None or not job.is_active:
-            return ""
-        told = _("Adapting {task} since {time}. You may go on working, or end Slicer.")
-        return told.format(task=job.folder.job.task, time=f"{job.folder.job.created.astimezone():%H:%M}")
+        if job is not None and job.is_active:
+            told = _("Adapting to {task} since {time}. You may go on working, or end Slicer.")
+            return told.format(task=job.folder.job.task, time=f"{job.folder.job.created.astimezone():%H:%M}")
+        return self.session.why_no_task() or _("The model learns the accepted cases of {task}.").format(
+            task=self.session.task
+        )
 
     def show(self) -> None:
         self._show_preparation()

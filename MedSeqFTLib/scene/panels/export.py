@@ -50,7 +50,10 @@ class ExportPanel(Panel):
 
     def state(self) -> str:
         count = self.ui.exportListWidget.count
-        return "" if count else _("Nothing to export yet: accept a case, or segment a volume.")
+        return _("{count} to choose from.").format(count=count) if count else self._nothing()
+
+    def _nothing(self) -> str:
+        return "" if self.ui.exportListWidget.count else _("Nothing to export yet: accept a case, or segment a volume.")
 
     def obstacle(self) -> str:
         found = self.session.why_no_task()
@@ -82,7 +85,7 @@ class ExportPanel(Panel):
     def _offer(self) -> None:
         everything = self.ui.exportAllCheckBox.checked
         self.ui.exportListWidget.enabled = not everything
-        obstacle = "" if self._names() else self.state() or _("Select what to export, or check All.")
+        obstacle = "" if self._names() else self._nothing() or _("Select what to export, or check All.")
         self._exporting.offer(obstacle, _("Write .seg.nrrd, .labels.nrrd and .json files into the folder."))
         there = self._folder().is_dir()
         self.ui.exportOpenFolderButton.enabled = there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,11 @@ def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str) -> None:
     ordered = sorted(rows, key=lambda row: (row.reading != "per-task", row.task != own, row.task))
     for (reading, task), labels in groupby(ordered, lambda row: (row.reading, row.task)):
         found = list(labels)
-        name = task if reading == "per-task" else _("{task}, by the one model of all tasks").format(task=task)
+        name = task if reading == "per-task" else _("{task} (one model)").format(task=task)
         befores, afters = ([getattr(row, when) for row in found] for when in ("before", "after"))
         parent = _dice_item(tree, name, _mean(befores), _mean(afters), max(row.cases for row in found))
+        if reading != "per-task":
+            parent.setToolTip(0, _("By the newest model with the heads of all tasks; here forgetting would show."))
         for row in found:
             _dice_item(parent, row.label, row.before, row.after, row.cases)
         parent.setExpanded(reading == "per-task")
@@ -40,8 +42,7 @@ def fill_picks(tree: Any, scores: Sequence[SelectionScore]) -> None:
     for score in scores:
         item = qt.QTreeWidgetItem(tree)
         loss = _NOTHING if score.loss is None else f"{score.loss:.4f}"
-        for column, text in enumerate((score.case, loss, _("kept") if score.kept else _("left"), score.reason)):
-            item.setText(column, text)
+        _write(item, (score.case, loss, _("kept") if score.kept else _("left"), score.reason), numbers=(1,))
         item.setToolTip(0, score.case)
         item.setToolTip(1, _accuracy(score))
         item.setToolTip(3, score.reason)
@@ -51,10 +52,17 @@ def fill_picks(tree: Any, scores: Sequence[SelectionScore]) -> None:
 def _dice_item(parent: Any, name: str, before: float | None, after: float | None, cases: int) -> Any:
     item = qt.QTreeWidgetItem(parent)
     change = _NOTHING if before is None or after is None else f"{after - before:+.3f}"
-    for column, text in enumerate((name, _dice(before), _dice(after), change, str(cases))):
-        item.setText(column, text)
+    _write(item, (name, _dice(before), _dice(after), change, str(cases)), numbers=range(1, 5))
     item.setToolTip(0, name)
     return item
+
+
+def _write(item: Any, texts: Sequence[str], numbers: Iterable[int]) -> None:
+    """Into the columns from left to right; numbers stand at the right."""
+    for column, text in enumerate(texts):
+        item.setText(column, text)
+    for column in numbers:
+        item.setTextAlignment(column, qt.Qt.AlignRight | qt.Qt.AlignVCenter)
 
 
 def _dice(value: float | None) -> str:
