@@ -54,6 +54,7 @@ class Event(BaseModel):
     total: int | None = None  # steps of the stage
     loss: Loss = None
     losses: Mapping[str, Loss] = {}
+    dice: Mapping[str, Loss] = {}  # of the held-out case that was measured last
     seconds_left: Loss = None  # of the whole job
     device: str | None = None
     text: Text = None

@@ -46,10 +46,11 @@ def next_adaptation(workspace: Workspace, task: str, settings: AdaptSettings) ->
     """The stages of an adaptation of a workspace as it is now."""
     chain = workspace.chain_version()
     earlier = [name for name in (chain.plans if chain else {}) if name != task]
-    held_out = sum(len(workspace.cases(name, Role.VALIDATION)) for name in (task, *earlier))
-    cases = len(workspace.cases(task, Role.TRAIN))
+    own = workspace.cases(task)
+    train = sum(case.role is Role.TRAIN for case in own)
+    held_out = len(own) - train + sum(len(workspace.cases(name, Role.VALIDATION)) for name in earlier)
     new_foundation = chain is None and settings.foundation == "new"
-    return expected_adaptation(settings, cases, len(earlier), held_out, new_foundation)
+    return expected_adaptation(settings, train, len(earlier), held_out, new_foundation)
 
 
 def expected_stages(settings: AdaptSettings, earlier: int) -> list[tuple[str, float]]:

@@ -92,6 +92,7 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     assert "about" in ui.adaptEstimateLabel.text
     assert window.widget.session.parameters.preset == "quick"
     window.choose(ui.adaptPlotComboBox, "losses")
+    layout = slicer.app.layoutManager().layout
     window.click(ui.adaptButton)
     assert ui.adaptButton.text == "Cancel"
     assert not ui.adaptPreflightLabel.visible
@@ -109,8 +110,19 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     check_plot()
     window.choose(ui.adaptPlotComboBox, "Dice on held-out cases")
     assert [plot.GetTitle() for plot in plots()] == ["Dice on held-out cases"]
+    bars = [plots()[0].GetNthPlotSeriesNode(index) for index in range(plots()[0].GetNumberOfPlotSeriesNodes())]
+    assert [bar.GetName() for bar in bars] == ["before", "after"]
+    heights = slicer.util.arrayFromTableColumn(bars[1].GetTableNode(), "after")
+    assert heights[0] == pytest.approx(float(dice_of_ball(ui)), abs=6e-4)
     window.choose(ui.adaptPlotComboBox, "none")
-    assert plots() == []
+    assert plots() == [] and slicer.app.layoutManager().layout == layout
+    events = control.list_jobs(workspace)[-1].events()[0]
+    assert any("balls: candidate" in event.dice for event in events)  # told while it was measured
+
+
+def dice_of_ball(ui: Any) -> str:
+    """After the adaptation, from the table."""
+    return str(ui.adaptOutcomeTreeWidget.topLevelItem(0).child(0).text(2))
 
 
 def check_plot() -> None:

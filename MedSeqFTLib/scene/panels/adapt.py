@@ -125,14 +125,18 @@ class AdaptPanel(Panel):
             self._follow(job)
 
     def _follow(self, job: Following) -> None:
-        self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._begin_plot(job)
         self._plot.take_in(job.folder.events()[0])
         self._watch.follow(job)
 
     def _start(self) -> Following:
         job = self._logic().adapt(self.session.task, self._preset())
-        self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._begin_plot(job)
         return job
+
+    def _begin_plot(self, job: Following) -> None:
+        self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._shown = ()  # the Dice of before are plotted until there are new ones
 
     def _resume(self, job: Following) -> Following:
         return self._logic().resume(job.folder.id)

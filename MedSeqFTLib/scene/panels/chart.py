@@ -46,7 +46,9 @@ class Chart:
             self._node.SetTitle(title)
 
     def add(self, name: str, points: Iterable[tuple[float, float]]) -> None:
-        """Go on with a line, or begin one."""
+        """Go on with a line, or begin one. Bars give way."""
+        if self._bars:
+            self.clear()
         points = list(points)
         self._lines.setdefault(name, []).extend(points)
         if self.is_shown and points:
