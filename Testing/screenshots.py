@@ -22,7 +22,8 @@ from slicer_program import Window, supply  # noqa: E402
 def palette(dark: bool) -> QtGui.QPalette:
     """Light gray, or dark gray with light text; Qt derives the other shades."""
     found = QtGui.QPalette(QtGui.QColor(53, 53, 53) if dark else QtGui.QColor(239, 239, 239))
-    for role in (QtGui.QPalette.ColorRole.Text, QtGui.QPalette.ColorRole.WindowText):
+    roles = QtGui.QPalette.ColorRole
+    for role in (roles.Text, roles.WindowText, roles.ButtonText):
         found.setColor(QtGui.QPalette.ColorGroup.Disabled, role, QtGui.QColor(128, 128, 128))
     return found
 

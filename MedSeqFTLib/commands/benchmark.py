@@ -162,7 +162,7 @@ class _Screen:
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self._bar.reset(self._line, total=total, completed=done, description=name)
 
-    def step(self, step: int, losses: object = None) -> None:
+    def step(self, step: int, losses: object = None, *, dice: object = None) -> None:
         self._bar.update(self._line, completed=step)
         self._check()
 

@@ -45,7 +45,7 @@ def export(
     """
     labels = workspace.task(task).labels
     source, record = _source(workspace, task, name, version)
-    targets = [folder / f"{name}{ending}" for ending in (SEG_NRRD, LABEL_MAP, SIDECAR)]
+    targets = exported_files(name, folder)
     existing = [path for path in targets if path.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists already; choose another --folder, or allow it with --overwrite.")
@@ -57,6 +57,11 @@ def export(
     write_label_map(label_map, targets[1])
     write_json(targets[2], _sidecar(task, name, labels, record))
     return targets
+
+
+def exported_files(name: str, folder: Path) -> list[Path]:
+    """What `export` writes."""
+    return [folder / f"{name}{ending}" for ending in (SEG_NRRD, LABEL_MAP, SIDECAR)]
 
 
 def exportable(workspace: Workspace, task: str) -> list[str]:

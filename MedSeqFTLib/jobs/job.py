@@ -18,9 +18,12 @@ from MedSeqFTLib.workspace.files import read_json, storage_errors
 from MedSeqFTLib.workspace.schema import Document, Name, now
 from MedSeqFTLib.workspace.workspace import Workspace
 
-JobKind = Literal["pretrain", "adapt", "segment", "accept", "export"]
+JobKind = Literal["pretrain", "adapt", "segment", "accept", "export", "report"]
 JobState = Literal["queued", "running", "cancelling", "cancelled", "failed", "finished", "interrupted"]
 JOB_FILE = "job.json"
+REPORT_FILE = "report.html"  # in the workspace's folder; what a job of kind "report" writes
+#: What is about the whole workspace. All other kinds need a task.
+WITHOUT_TASK: frozenset[str] = frozenset({"pretrain", "report"})
 #: What makes model versions: one such job at a time in a workspace. The others are errands, which run beside it.
 EXCLUSIVE: frozenset[str] = frozenset({"pretrain", "adapt"})
 #: A worker exists, or is about to: nothing else may be started.
@@ -36,13 +39,13 @@ class Job(Document):
     id: Name
     kind: JobKind
     created: datetime = Field(default_factory=now)
-    task: Name | None = None  # of every kind but "pretrain"
+    task: Name | None = None  # of every kind that is not WITHOUT_TASK
     settings: dict[str, JsonValue] = Field(default_factory=dict)  # of MedSeqFTLib.learning.settings or errand_settings
     seed: int = 0
 
     @model_validator(mode="after")
     def _most_kinds_need_a_task(self) -> Job:
-        if self.kind != "pretrain" and self.task is None:
+        if self.kind not in WITHOUT_TASK and self.task is None:
             raise ValueError(f"a job of kind {self.kind} needs a task")
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import SupportsFloat
 
 from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.learning.progress import Dice
 
 _CANCEL_INTERVAL = 0.5  # seconds between two looks for the cancel flag
 _SHORTEST_INTERVAL = 0.25  # seconds between two progress events of a young job ...
@@ -113,7 +114,7 @@ class Reporter:
         self._next_event = -math.inf
         self.check_cancel()
 
-    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None) -> None:
+    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None, *, dice: Dice | None = None) -> None:
         """Tell that `step` steps of the stage are done (1 after the first, `total` after the last).
 
         Most calls write nothing: a few events a second are enough, and the first and the last of a stage are always
@@ -128,7 +129,7 @@ class Reporter:
         if at >= self._next_event or step == self._total:
             self._next_event = at + self._interval(at)
             self._forecast.measure(at)
-            self._write_progress(step, losses or {})
+            self._write_progress(step, losses or {}, dice or {})
         self._look_for_cancel(at)
 
     def message(self, text: str) -> None:
@@ -165,7 +166,7 @@ class Reporter:
     def _interval(self, at: float) -> float:
         return min(_LONGEST_INTERVAL, max(_SHORTEST_INTERVAL, (at - self._began) / 1000))
 
-    def _write_progress(self, step: int, losses: Mapping[str, SupportsFloat]) -> None:
+    def _write_progress(self, step: int, losses: Mapping[str, SupportsFloat], dice: Dice) -> None:
         values = {name: float(value) for name, value in losses.items()}
         loss = values.get("loss", sum(values.values())) if values else None
         self._write(
@@ -176,6 +177,7 @@ class Reporter:
                 total=self._total,
                 loss=loss,
                 losses=values,
+                dice=dice,
                 seconds_left=self.seconds_left,
             )
         )

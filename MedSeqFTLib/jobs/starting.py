@@ -122,6 +122,11 @@ def start_export(
     return _start_errand(workspace, "export", task, _settings(ExportSettings, fields), None, python)
 
 
+def start_report(workspace: Workspace, *, python: str | None = None) -> JobFolder:
+    """Write report.html of the workspace, see MedSeqFTLib.jobs.reporting."""
+    return _start_errand(workspace, "report", None, None, None, python)
+
+
 def taken_case_ids(workspace: Workspace, task: str) -> set[str]:
     """Names of the task's cases, and of those that are being stored."""
     return {case.id for case in workspace.cases(task)} | _being_stored(workspace, task)
@@ -160,12 +165,13 @@ def _settings(kind: type[BaseModel], fields: Mapping[str, object]) -> BaseModel:
 def _start_errand(
     workspace: Workspace,
     kind: JobKind,
-    task: str,
-    settings: BaseModel,
+    task: str | None,
+    settings: BaseModel | None,
     inputs: Path | None,
     python: str | None,
 ) -> JobFolder:
     """Returns at once; an errand that does not begin becomes `failed` and can be resumed."""
     control.clear_errands(workspace)
-    job: Job = control.new_job(workspace, kind, workspace.task(task).name, settings.model_dump(mode="json"))
+    name = workspace.task(task).name if task is not None else None
+    job: Job = control.new_job(workspace, kind, name, settings.model_dump(mode="json") if settings else None)
     return control.start_job(workspace, job, python=python, inputs=inputs, wait=False)

@@ -37,8 +37,9 @@ _RUNNERS = {
     "segment": "MedSeqFTLib.learning.errands:run_segmentation",
     "accept": "MedSeqFTLib.learning.errands:run_acceptance",
     "export": "MedSeqFTLib.learning.errands:run_export",
+    "report": "MedSeqFTLib.jobs.reporting:run_report",
 }
-_WITHOUT_TORCH = {"accept", "export"}
+_WITHOUT_TORCH = {"accept", "export", "report"}
 
 #: Does a job's work and returns the id of the model version that it made, if any. Raises MedSeqFTError for what the
 #: user can mend, and lets Cancelled pass. A resumed job is run anew; its checkpoints are in the job's folder.

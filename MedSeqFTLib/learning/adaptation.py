@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData, make_plan
-from MedSeqFTLib.learning.foundation import SUBSTITUTE_STAGE, new_foundation, starter
-from MedSeqFTLib.learning.measuring import STAGE, measure_all
+from MedSeqFTLib.learning.forecast import PREPARATION, next_adaptation
+from MedSeqFTLib.learning.foundation import new_foundation, starter
+from MedSeqFTLib.learning.measuring import measure_all
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.preflight import check_adaptable
-from MedSeqFTLib.learning.pretraining import STAGE as FOUNDATION_STAGE
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.promotion import promote_if_better
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
-from MedSeqFTLib.learning.selection.buffer import expected_work
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
-from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT, expected_stages
+from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.schema import (
     Case,
@@ -61,7 +60,7 @@ class Adaptation:
         """Everything up to the published version."""
         settings = AdaptSettings.model_validate(self.job.settings)
         check_adaptable(self.workspace, self.task_name, settings)
-        self._announce(settings)
+        self.reporter.plan(next_adaptation(self.workspace, self.task_name, settings))
         compute = settle_compute(settings, self.reporter.folder, self.reporter)
         context = self._context(settings, compute)
         context, selection = with_chosen_buffer(context)
@@ -69,27 +68,6 @@ class Adaptation:
             learned = learn_in_memory(MedSeqFT(), context, folder)
             scores = measure_all(context, learned.task_model, learned.chain)
             return publish_stage(context, learned, folder, job=self.job.id, selection=selection, scores=scores)
-
-    def _announce(self, settings: AdaptSettings) -> None:
-        """Sizes of the stages in steps of full fine-tuning, as measured on a CPU: they only steer the forecast."""
-        chain = self.workspace.chain_version()
-        earlier = [task for task in (chain.plans if chain else {}) if task != self.task_name]
-        cases = len(self.workspace.cases(self.task_name, Role.TRAIN))
-        held_out = sum(len(self.workspace.cases(task, Role.VALIDATION)) for task in (self.task_name, *earlier))
-        self.reporter.plan(
-            [
-                ("prepare", 0.3 * cases),
-                *(
-                    [(FOUNDATION_STAGE, settings.pretrain_steps)]
-                    if chain is None and settings.foundation == "new"
-                    else []
-                ),
-                *([(SUBSTITUTE_STAGE, settings.pretrain_steps)] if settings.selection == "mds-substitute" else []),
-                *expected_work(settings, cases),
-                *expected_stages(settings, len(earlier)),
-                (STAGE, 2.0 * held_out),
-            ]
-        )
 
     def _context(self, settings: AdaptSettings, compute: Compute) -> Context:
         task = self.workspace.task(self.task_name)
@@ -117,7 +95,7 @@ class Adaptation:
         )
 
     def _prepare(self, train: Sequence[Case], plan: TaskPlan) -> list[PreparedCase]:
-        self.reporter.stage("prepare", len(train))
+        self.reporter.stage(PREPARATION, len(train))
         done = 0
 
         def one_more() -> None:

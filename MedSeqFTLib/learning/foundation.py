@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from MedSeqFTLib.imaging.cache import PreparedCase, cache_key
+from MedSeqFTLib.learning.forecast import SUBSTITUTE
 from MedSeqFTLib.learning.importing import import_starter
 from MedSeqFTLib.learning.preflight import check_selection
 from MedSeqFTLib.learning.pretraining import PretextTraining
@@ -21,8 +22,6 @@ from MedSeqFTLib.models.weights import frozen, load_backbone, load_pretext
 from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription
 from MedSeqFTLib.workspace.schema import ModelVersion, Role, SelectionConditions, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
-
-SUBSTITUTE_STAGE = "substitute pretext head"
 
 
 def starter(workspace: Workspace, teller: Teller) -> ModelVersion:
@@ -89,7 +88,7 @@ def scorer_for(context: Context) -> PretextScorer | None:
         training = PretrainSettings(
             network=foundation.network, batch_size=context.settings.batch_size, steps=context.settings.pretrain_steps
         )
-        identity = context.identity(SUBSTITUTE_STAGE, foundation.files)
+        identity = context.identity(SUBSTITUTE, foundation.files)
         PretextTraining(
             [context.prepared],
             training,
@@ -98,7 +97,7 @@ def scorer_for(context: Context) -> PretextScorer | None:
             context.compute,
             context.reporter,
             identity,
-        ).fit(SUBSTITUTE_STAGE, {"head": pretext}, backbone, pretext)
+        ).fit(SUBSTITUTE, {"head": pretext}, backbone, pretext)
     return PretextScorer(
         backbone=backbone,
         pretext=pretext,

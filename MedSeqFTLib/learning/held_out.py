@@ -10,7 +10,7 @@ from MedSeqFTLib.evaluation.averages import mean_dice
 from MedSeqFTLib.evaluation.metrics import measure_case
 from MedSeqFTLib.learning.data import read_case
 from MedSeqFTLib.models.segmenter import Segmenter
-from MedSeqFTLib.workspace.schema import Case, Reading, TaskPlan, TaskScores, Vector3
+from MedSeqFTLib.workspace.schema import Case, CaseScore, Reading, TaskPlan, TaskScores, Vector3
 from MedSeqFTLib.workspace.workspace import Workspace
 
 #: mm, of the normalised surface Dice. Our choice, one for all structures; it is stored with every score.
@@ -24,7 +24,7 @@ def measure(
     plan: TaskPlan,
     reading: Reading,
     version: str,
-    after_case: Callable[[], None],
+    after_case: Callable[[CaseScore], None],
     check_cancel: Callable[[], None],
 ) -> TaskScores:
     """Dice, HD95 and NSD of every case. Raises WorkspaceError if a case is damaged."""
@@ -36,7 +36,7 @@ def measure(
         predicted, referred = sitk.GetArrayViewFromImage(result), sitk.GetArrayViewFromImage(reference)
         score = measure_case(case.id, predicted, referred, known, _along_arrays(case.spacing), TOLERANCE)
         scores.append(score.model_copy(update={"reference": case.segmentation_sha256}))
-        after_case()
+        after_case(scores[-1])
     return TaskScores(
         task=cases[0].task,
         reading=reading,

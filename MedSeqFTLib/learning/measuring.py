@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from MedSeqFTLib.evaluation.averages import mean_dice
+from MedSeqFTLib.learning.forecast import HELD_OUT
 from MedSeqFTLib.learning.held_out import known_scores, measure
 from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
-from MedSeqFTLib.workspace.schema import Case, Reading, Role, TaskPlan, TaskScores
+from MedSeqFTLib.workspace.schema import Case, CaseScore, Reading, Role, TaskPlan, TaskScores
 
-STAGE = "held-out cases"
 CANDIDATE = "candidate"  # stands for the version's id until that is known
 
 Model = tuple[Backbone, Head]
@@ -31,6 +32,11 @@ class Measurement:
     cases: Sequence[Case]
     model: Callable[[], Model]
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.task}{' (one model)' if self.reading == 'single-model' else ''}: {self.version}"
+
 
 def measure_all(context: Context, task_model: TaskModel, chain_model: ChainModel) -> list[TaskScores]:
     """All measurements of an adaptation. What was measured before of an unchanged version is not measured again.
@@ -40,18 +46,18 @@ def measure_all(context: Context, task_model: TaskModel, chain_model: ChainModel
     wanted = [m for m in _measurements(context, task_model, chain_model) if m.cases]
     found = [known_scores(context.workspace, m.task, m.reading, m.version, m.cases) for m in wanted]
     missing = [m for m, scores in zip(wanted, found, strict=True) if scores is None]
-    context.reporter.stage(STAGE, sum(len(m.cases) for m in missing))
+    context.reporter.stage(HELD_OUT, sum(len(m.cases) for m in missing))
     done = 0
 
-    def after_case() -> None:
+    def after_case(measured: Measurement, score: CaseScore) -> None:
         nonlocal done
         done += 1
-        context.reporter.step(done)
+        context.reporter.step(done, dice={measured.name: mean_dice([score])})
 
-    return [scores or _measure(context, m, after_case) for m, scores in zip(wanted, found, strict=True)]
+    return [scores or _measure(context, m, partial(after_case, m)) for m, scores in zip(wanted, found, strict=True)]
 
 
-def _measure(context: Context, wanted: Measurement, after_case: Callable[[], None]) -> TaskScores:
+def _measure(context: Context, wanted: Measurement, after_case: Callable[[CaseScore], None]) -> TaskScores:
     segmenter = Segmenter(*wanted.model(), wanted.plan, context.compute, context.settings.overlap)
     return measure(
         context.workspace,

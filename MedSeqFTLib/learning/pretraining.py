@@ -14,6 +14,7 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import Index3, PreparedCase, cache_key
 from MedSeqFTLib.imaging.sampling import in_shuffled_order, random_start
 from MedSeqFTLib.learning.data import PreparedData
+from MedSeqFTLib.learning.forecast import FOUNDATION
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.publishing import publish_pretrained, published_by
 from MedSeqFTLib.learning.runtime import right_compute, settle_compute
@@ -26,7 +27,6 @@ from MedSeqFTLib.models.pretext import build_pretext
 from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.workspace.workspace import Workspace
 
-STAGE = "foundation"
 Groups = Sequence[Sequence[PreparedCase]]
 
 
@@ -42,7 +42,7 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
     images = sum(len(group.images) if isinstance(group, ImageGroup) else group.count for group in settings.groups)
     if not images:
         raise InputError("Pre-training needs at least one image.")
-    reporter.plan([("prepare", 0.3 * images), (STAGE, settings.steps)])
+    reporter.plan([("prepare", 0.3 * images), (FOUNDATION, settings.steps)])
     compute = settle_compute(settings, reporter.folder, reporter)
     groups = _prepare(workspace, settings, reporter, images)
     patch = (settings.patch_side,) * 3
@@ -94,7 +94,7 @@ class PretextTraining:
         network, device = self.settings.network, self.compute.device
         backbone = build_backbone(network, self.seed).to(device)
         pretext = build_pretext(self.settings.pretext, network, self.seed).to(device)
-        self.fit(STAGE, {"backbone": backbone, "head": pretext}, backbone, pretext)
+        self.fit(FOUNDATION, {"backbone": backbone, "head": pretext}, backbone, pretext)
         return backbone, pretext
 
     def fit(self, stage: str, modules: Mapping[str, nn.Module], backbone: Backbone, pretext: Pretext) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
+#: What was measured with the last step on a held-out case, by the name of what was measured; None: empty reference.
+Dice = Mapping[str, float | None]
+
 
 class Teller(Protocol):
     """Where progress goes and where the wish to cancel comes from."""
@@ -16,7 +19,7 @@ class Teller(Protocol):
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Enter a stage."""
 
-    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None) -> None:
+    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None, *, dice: Dice | None = None) -> None:
         """`step` steps of the stage are done. May raise to cancel."""
 
     def message(self, text: str) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.exporting import exportable
+from MedSeqFTLib.imaging.exporting import exportable, exported_files
 from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
-from MedSeqFTLib.jobs.job import ACTIVE
-from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_segmentation
+from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
+from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
 from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.cases import StoringJob
 from MedSeqFTLib.scene.drafts import save_draft
@@ -195,6 +197,10 @@ class SceneLogic:
         python = worker_python()
         return Following(start_adaptation(self.workspace, task, preset, changes, seed=seed, python=python, wait=False))
 
+    def estimate(self, task: str, preset: str = "balanced") -> Estimate:
+        """How long an adaptation will take, as far as an earlier one of this workspace tells."""
+        return estimate(self.workspace, task, adapt_settings(preset, {}))
+
     def running(self) -> list[Following]:
         """The jobs that are being worked on, oldest first: to go on following them after a restart."""
         return [Following(job) for job in control.list_jobs(self.workspace) if job.state() in ACTIVE]
@@ -239,6 +245,10 @@ class SceneLogic:
         """The version that segments a task now."""
         return self.workspace.current_version(self.workspace.task(task).name)
 
+    def newest(self, task: str) -> ModelVersion | None:
+        """The version that the last adaptation to a task made, whether it is current or not."""
+        return next((found for found in reversed(self.workspace.versions()) if found.task == task), None)
+
     def promote(self, version: str, reason: str = "", by: str = "") -> None:
         """Make a version current for its task."""
         self.workspace.promote(version, person(by), reason)
@@ -273,3 +283,17 @@ class SceneLogic:
             python=worker_python(),
         )
         return Following(job)
+
+    @staticmethod
+    def files_of(names: Sequence[str], folder: Path | str) -> list[Path]:
+        """The files that `export` writes, whether they exist or not."""
+        return [path for name in names for path in exported_files(name, Path(folder).expanduser())]
+
+    @property
+    def report_path(self) -> Path:
+        """Where `report` writes."""
+        return self.workspace.folder / REPORT_FILE
+
+    def report(self) -> Following:
+        """Write report.html into the workspace: every adaptation with its figures, and the lineage."""
+        return Following(start_report(self.workspace, python=worker_python()))

@@ -126,7 +126,7 @@ def run(workspace: Workspace, cell: Cell, folder: Path) -> None:
     model = stage_a(context)
     held_out = workspace.cases(cell.task, Role.VALIDATION)
     segmenter = Segmenter(model.backbone, model.head, plan, compute, OVERLAP)
-    scores = measure(workspace, segmenter, held_out, plan, "per-task", version.id, lambda: None, lambda: None)
+    scores = measure(workspace, segmenter, held_out, plan, "per-task", version.id, lambda _score: None, lambda: None)
     dice = {case.case: fmean(v for v in case.dice.values() if v is not None) for case in scores.cases}
     result = {"dice": dice, "mean": scores.mean_dice, "seconds": time.perf_counter() - started}
     write_bytes_atomically(folder / "results" / f"{cell.name}.json", json.dumps(result).encode())

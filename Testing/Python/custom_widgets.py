@@ -26,7 +26,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._collapsed = False
+        self._collapsed = self._forcing = False
+        self._hidden: set[QtWidgets.QWidget] = set()
         self.setContentsMargins(0, HEADER, 0, 0)
         self.clicked.connect(lambda: self.setCollapsed(not self._collapsed))
 
@@ -37,17 +38,43 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
         if collapsed == self._collapsed:
             return
         self._collapsed = collapsed
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
-            child.setVisible(not collapsed)
+        self._set_visibilities()
         self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
+
+    def _set_visibilities(self) -> None:
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
+            self._set_visibility(child)
+
+    def _set_visibility(self, child: QtWidgets.QWidget) -> None:
+        """As CTK: not before the button was shown, and what was hidden by itself stays hidden when it is unfolded."""
+        if self.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_Created):
+            self._forcing = True
+            child.setVisible(not self._collapsed and child not in self._hidden)
+            self._forcing = False
+
+    def showEvent(self, event: QtGui.QShowEvent) -> None:  # noqa: N802
+        self._set_visibilities()
+        super().showEvent(event)
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
+        """Notes what is shown or hidden by itself; nothing is seen of it while the button is folded."""
+        if not self._forcing and isinstance(child, QtWidgets.QWidget):
+            if event.type() == QtCore.QEvent.Type.HideToParent:
+                self._hidden.add(child)
+            elif event.type() == QtCore.QEvent.Type.ShowToParent:
+                self._hidden.discard(child)
+                self._set_visibility(child)
+        return False
 
     collapsed = QtCore.Property(bool, isCollapsed, setCollapsed)
 
     def childEvent(self, event: QtCore.QChildEvent) -> None:  # noqa: N802
         """What the .ui puts into a collapsed button after `collapsed` was read stays hidden, too."""
-        if event.added() and self._collapsed and isinstance(event.child(), QtWidgets.QWidget):
-            event.child().setVisible(False)
+        if event.added() and isinstance(event.child(), QtWidgets.QWidget):
+            event.child().installEventFilter(self)
+            if self._collapsed:
+                self._set_visibility(event.child())
         super().childEvent(event)
 
     def hitButton(self, position: QtCore.QPoint) -> bool:  # noqa: N802

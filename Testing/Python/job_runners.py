@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.jobs.reporter import Reporter
 from MedSeqFTLib.workspace.files import write_bytes_atomically
@@ -55,3 +55,18 @@ def imports(workspace: Workspace, job: Job, reporter: Reporter) -> None:
 def manners(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Tells how much of the machine the worker takes."""
     reporter.message(f"{os.environ['OMP_NUM_THREADS']} threads, priority {int(psutil.Process().nice())}")
+
+
+def slow(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Goes on for minutes, with losses, and writes into its log."""
+    print("counting", file=sys.stderr)
+    reporter.plan([("stage A", 10000)])
+    reporter.stage("stage A", 10000)
+    for step in range(1, 10001):
+        time.sleep(0.02)
+        reporter.step(step, {"segmentation": 1.0 / step})
+
+
+def out_of_memory(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """What MedSeqFTLib.learning.memory raises in the end."""
+    raise JobError("Out of memory, with batches of 1 instead of 2 too. Set a smaller patch_side or batch_size.")

@@ -91,7 +91,7 @@ class Notes:
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.first = done
 
-    def step(self, step: int, losses: Mapping[str, object] | None = None) -> None:
+    def step(self, step: int, losses: Mapping[str, object] | None = None, *, dice: object = None) -> None:
         self.steps.append(step)
         if step == self.stop_at:
             raise KeyboardInterrupt

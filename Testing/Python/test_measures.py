@@ -188,7 +188,7 @@ def measured(workspace: Workspace) -> TaskScores:
     task, cases = workspace.task("balls"), workspace.cases("balls", Role.VALIDATION)
     plan = TaskPlan(labels=task.labels, intensity=task.intensity, spacing=(1, 1, 1), patch=(16, 16, 16))
     segmenter = OffByOneVoxel([read_case(workspace, case, plan)[1] for case in cases])
-    return measure(workspace, segmenter, cases, plan, "per-task", "M1", lambda: None, lambda: None)
+    return measure(workspace, segmenter, cases, plan, "per-task", "M1", lambda _score: None, lambda: None)
 
 
 def test_held_out_cases_get_all_measures_in_mm_of_their_own_grid(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from MedSeqFTLib.imaging.cache import Prepared, PreparedCase, write_prepared
 from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.jobs.summary import selection_rows, stage_section
 from MedSeqFTLib.learning.adaptation import run_adaptation
+from MedSeqFTLib.learning.forecast import CROPS
 from MedSeqFTLib.learning.preflight import check_adaptable
 from MedSeqFTLib.learning.pretraining import PretextTraining
 from MedSeqFTLib.learning.selection.buffer import LOSSES, rules_of, select_buffer
-from MedSeqFTLib.learning.selection.features import CROPS, FeatureReader, nearest_to_centres
+from MedSeqFTLib.learning.selection.features import FeatureReader, nearest_to_centres
 from MedSeqFTLib.learning.selection.loss_file import LossFile
 from MedSeqFTLib.learning.selection.racing import Race
 from MedSeqFTLib.learning.selection.scoring import PretextScorer, passes_at_once, pretext_losses

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData
+from MedSeqFTLib.learning.forecast import expected_stages
 from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
@@ -25,7 +26,6 @@ from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
 from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
-from MedSeqFTLib.learning.strategies.medseqft import expected_stages
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY

@@ -23,7 +23,7 @@ from MedSeqFTLib.learning.benchmark.records import RECORD, CellRecord, cell_fold
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.held_out import measure
 from MedSeqFTLib.learning.memory import learn_in_memory
-from MedSeqFTLib.learning.progress import Reporter, Teller
+from MedSeqFTLib.learning.progress import Dice, Reporter, Teller
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import described
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
@@ -39,7 +39,7 @@ from MedSeqFTLib.models.head import Head
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.files import write_json
-from MedSeqFTLib.workspace.schema import ModelVersion, Reading, TaskScores
+from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, Reading, TaskScores
 
 _PAUSE = 2.0  # seconds between two looks at cells that others compute
 _TIMES = "times.txt"
@@ -180,7 +180,7 @@ class Runner:
         segmenter = Segmenter(*model, plan, self._compute, cell.settings.overlap)
         done = 0
 
-        def after_case() -> None:
+        def after_case(_score: CaseScore) -> None:
             nonlocal done
             done += 1
             reporter.step(done)
@@ -240,8 +240,8 @@ class CellReporter:
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.outer.stage(f"{self.name}: {name}", total, done)
 
-    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None) -> None:
-        self.outer.step(step, losses)
+    def step(self, step: int, losses: Mapping[str, SupportsFloat] | None = None, *, dice: Dice | None = None) -> None:
+        self.outer.step(step, losses, dice=dice)
 
     def message(self, text: str) -> None:
         self.outer.message(f"{self.name}: {text}")

@@ -14,8 +14,9 @@ from functools import partial
 import numpy as np
 
 from MedSeqFTLib.imaging.cache import PreparedCase
+from MedSeqFTLib.learning.forecast import CLUSTER_STAGE, CROPS, MDS_STAGE
 from MedSeqFTLib.learning.progress import Reporter
-from MedSeqFTLib.learning.selection.features import CROPS, FeatureReader, nearest_to_centres
+from MedSeqFTLib.learning.selection.features import FeatureReader, nearest_to_centres
 from MedSeqFTLib.learning.selection.loss_file import LossFile
 from MedSeqFTLib.learning.selection.racing import START, Race, Rules, Verdict
 from MedSeqFTLib.learning.selection.scoring import PretextScorer, pretext_losses
@@ -23,9 +24,6 @@ from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.schema import Estimator, Selection, SelectionConditions, SelectionReason, SelectionScore
 
-MDS_STAGE, CLUSTER_STAGE = "MDS selection", "k-means selection"
-STEPS_A_PASS = 0.2  # a forward pass over one crop, as measured on a CPU
-USUAL_PASSES = 80  # of a race, over all cases; only for the forecast
 LOSSES = "selection-losses.jsonl"  # in the job's folder
 Cases = Mapping[str, PreparedCase]
 
@@ -76,16 +74,6 @@ def rules_of(settings: AdaptSettings, keep: int, at_once: int = 1) -> Rules:
     cap = settings.selection_passes
     start = START if settings.selection_estimator == "racing" else cap
     return Rules(keep=keep, cap=cap, z=settings.selection_z, start=min(start, cap), unit=at_once)
-
-
-def expected_work(settings: AdaptSettings, cases: int) -> list[tuple[str, float]]:
-    """The stage that a selection of so many cases adds to a job, and its size in training steps (see Reporter.plan)."""
-    if settings.selection == "kmeans":
-        return [(CLUSTER_STAGE, STEPS_A_PASS * cases * CROPS)]
-    if settings.selection in ("mds", "mds-substitute"):
-        usual = USUAL_PASSES if settings.selection_estimator == "racing" else settings.selection_passes
-        return [(MDS_STAGE, STEPS_A_PASS * cases * min(settings.selection_passes, usual))]
-    return []
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 
 from MedSeqFTLib.imaging.cache import Index3, PreparedCase
+from MedSeqFTLib.learning.forecast import CROPS
 from MedSeqFTLib.learning.selection.scoring import passes_at_once, random_crops
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.weights import frozen
 
-CROPS = 10  # of a case
 _STARTS = 10  # of k-means, of which the best result is taken
 _LARGEST_SEED = 2**32  # of scikit-learn
 

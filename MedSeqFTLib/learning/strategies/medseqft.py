@@ -10,6 +10,7 @@ from torch import Tensor
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.sampling import PatchSampler
+from MedSeqFTLib.learning.forecast import STAGE_A, STAGE_B, expected_stages, imitates_earlier
 from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn, together
 from MedSeqFTLib.learning.retention import FeatureRetention, Imitation, Teacher
 from MedSeqFTLib.learning.settings import AdaptSettings
@@ -34,9 +35,6 @@ from MedSeqFTLib.models.lora import load_adapter, merge, save_adapter, start_lik
 from MedSeqFTLib.models.weights import frozen, load_backbone
 
 ADAPTER = "adapter"
-STAGE_A, STAGE_B = "stage A", "stage B"
-#: In steps of full fine-tuning, as measured on a CPU: stage A's look at a buffer, stage B's imitation of one task.
-_RETENTION_STEPS, _IMITATION_STEPS = 1.7, 3.1
 HALF = 0.5  # of a batch: what stage B draws of the task, and of an earlier one
 _IN_STEP = {"one task": in_turn, "all tasks": together}  # how the losses of earlier tasks share the steps
 
@@ -64,18 +62,6 @@ class MedSeqFT(Strategy):
         if context.settings.served_by == "stage B":
             task_model = TaskModel(chain.backbone, chain.heads[context.task])
         return Learned(task_model, chain)
-
-
-def expected_stages(settings: AdaptSettings, earlier: int) -> list[tuple[str, float]]:
-    """Both stages after so many `earlier` tasks, and their time in steps of full fine-tuning, for the forecast."""
-    looks = settings.stage_a_teacher != "none" and settings.feature_weight > 0 and settings.selection != "none"
-    stage_a_step = 1.0 + (_RETENTION_STEPS / settings.feature_interval if looks else 0.0)
-    others = earlier if _imitates_earlier(settings) and settings.buffers == "all tasks" else 0
-    imitated = 1 + (others if settings.earlier_each_step == "all tasks" else min(others, 1))
-    return [
-        (STAGE_A, stage_a_step * settings.stage_a_steps),
-        (STAGE_B, _IMITATION_STEPS * imitated * settings.stage_b_steps),
-    ]
 
 
 def stage_a(context: Context) -> TaskModel:
@@ -154,7 +140,7 @@ def _earlier(
     context: Context, student: PeftModel, heads: dict[str, Head], before: dict[str, Head]
 ) -> Sequence[Imitation]:
     settings, compute = context.settings, context.compute
-    if not _imitates_earlier(settings):
+    if not imitates_earlier(settings):
         return ()
     parent = _parent(context, student)
     return [
@@ -169,10 +155,6 @@ def _earlier(
         )
         for task, data in buffer_samplers(context, list(before)).items()
     ]
-
-
-def _imitates_earlier(settings: AdaptSettings) -> bool:
-    return settings.distil_earlier_tasks and settings.stage_b_data != "task"
 
 
 class _WithoutAdapters:

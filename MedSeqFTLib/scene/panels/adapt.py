@@ -2,15 +2,196 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from MedSeqFTLib.scene.panels.panel import Panel
+import qt
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
+from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets, duration
+from MedSeqFTLib.scene.panels.live_plot import DICE, LOSS, LivePlot
+from MedSeqFTLib.scene.panels.outcome import fill_outcome, fill_picks
+from MedSeqFTLib.scene.panels.panel import Panel, on
+from MedSeqFTLib.scene.panels.preflight import as_html, obstacle, preflight
 from MedSeqFTLib.scene.panels.session import Session
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.jobs.estimate import Estimate
+    from MedSeqFTLib.jobs.events import Event
+    from MedSeqFTLib.jobs.following import Following
+    from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.workspace.schema import ModelVersion
+
+_GPU_INTERVAL = 250  # milliseconds between two looks whether the GPU has answered
+_PLOTS = ("", LOSS, DICE)  # as in the .ui
 
 
 class AdaptPanel(Panel):
-    """Adapting the model to the accepted cases, in the background."""
+    """A list of what is needed, a button that becomes Cancel, and what came of it."""
 
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         super().__init__(ui, session, ui.adaptCollapsibleButton, ui.adaptStateLabel)
+        widgets = JobWidgets(ui.adaptButton, ui.adaptProgressBar, ui.adaptProgressLabel, ui.adaptResumeButton)
+        self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._progressed, self.refresh)
+        self._plot = LivePlot()
+        self._attached: SceneLogic | None = None
+        self._shown: tuple[object, ...] = ()  # what the outcome is of
+        self._gpu: GpuProbe | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_GPU_INTERVAL)
+        on(self._timer.timeout, self._look_at_gpu)
+        on(ui.adaptPresetComboBox.currentIndexChanged, self.refresh)
+        on(ui.adaptPlotComboBox.currentIndexChanged, self._choose_plot)
+        on(ui.adaptCheckButton.clicked, self._look_again)
+        on(ui.adaptCollapsibleButton.contentsCollapsed, self.refresh)
+
+    def refresh(self) -> None:
+        """Look again; a workspace that was just opened may have a job to go on with."""
+        self._attach()
+        super().refresh()
+
+    def obstacle(self) -> str:
+        """A job can be cancelled whatever task is chosen."""
+        return "" if self._watch.job is not None else self.session.why_no_task()
+
+    def state(self) -> str:
+        job = self._watch.job
+        if job is not None and job.is_active:
+            told = _("Adapting to {task} since {time}. You may go on working, or end Slicer.")
+            return told.format(task=job.folder.job.task, time=f"{job.folder.job.created.astimezone():%H:%M}")
+        return self.session.why_no_task() or _("The model learns the accepted cases of {task}.").format(
+            task=self.session.task
+        )
+
+    def show(self) -> None:
+        self._show_preparation()
+        self._show_outcome()
+
+    def close(self) -> None:
+        self._watch.close()
+        self._timer.stop()
+        self._plot.close()
+        if self._gpu is not None:
+            self._gpu.close()
+
+    # before
+
+    def _show_preparation(self) -> None:
+        """The list and the estimate, which nobody needs while a job runs or the panel is folded."""
+        task, running = self.session.task, self._watch.is_active
+        wanted = bool(task) and not running
+        for widget in (self.ui.adaptPreflightLabel, self.ui.adaptPreflightCaption, self.ui.adaptCheckButton):
+            widget.visible = wanted
+        for widget in (self.ui.adaptEstimateLabel, self.ui.adaptEstimateCaption):
+            widget.visible = wanted
+        self.ui.adaptPresetComboBox.enabled = not running
+        if not wanted:
+            self._watch.offer(self.session.why_no_task())
+        elif not self.ui.adaptCollapsibleButton.collapsed:
+            self._look(task)
+
+    def _look(self, task: str) -> None:
+        logic, preset = self._logic(), self._preset()
+        if self._gpu is None:
+            self._gpu = GpuProbe()
+            self._timer.start()
+        checks = preflight(logic.workspace, task, preset, self._gpu)
+        self.ui.adaptPreflightLabel.text = as_html(checks)
+        self.ui.adaptEstimateLabel.text = _forecast(logic.estimate(task, preset))
+        self._watch.offer(obstacle(checks), _("Learn the accepted cases of {task}.").format(task=task))
+
+    def _look_again(self) -> None:
+        self._gpu = None
+        self.refresh()
+
+    def _look_at_gpu(self) -> None:
+        if self._gpu is None or self._gpu.answered:
+            self._timer.stop()
+            self.refresh()
+
+    # while it runs
+
+    def _attach(self) -> None:
+        """Follow the newest adaptation of a workspace that was just opened, if it runs or can be resumed."""
+        if self.session.logic is self._attached:
+            return
+        self._attached = self.session.logic
+        self._watch.forget()
+        self._plot.begin(_("Losses"))
+        job = self.session.logic.latest("adapt") if self.session.logic is not None else None
+        if job is not None and job.state != "finished":
+            self._follow(job)
+
+    def _follow(self, job: Following) -> None:
+        self._begin_plot(job)
+        self._plot.take_in(job.folder.events()[0])
+        self._watch.follow(job)
+
+    def _start(self) -> Following:
+        job = self._logic().adapt(self.session.task, self._preset())
+        self._begin_plot(job)
+        return job
+
+    def _begin_plot(self, job: Following) -> None:
+        self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._shown = ()  # the Dice of before are plotted until there are new ones
+
+    def _resume(self, job: Following) -> Following:
+        return self._logic().resume(job.folder.id)
+
+    def _progressed(self, _job: Following, events: Sequence[Event]) -> None:
+        self._plot.take_in(events)
+
+    def _finished(self, _job: Following) -> None:
+        self.session.changed()
+
+    def _choose_plot(self) -> None:
+        self._plot.show(_PLOTS[max(0, self.ui.adaptPlotComboBox.currentIndex)])
+
+    # after
+
+    def _show_outcome(self) -> None:
+        version = self._logic().newest(self.session.task) if self.session.task else None
+        self.ui.adaptOutcomeGroupBox.visible = version is not None
+        if version is None:
+            self._shown = ()
+            return
+        current = self._logic().current(self.session.task)
+        key = (self._logic(), version.id, current.id if current else None)
+        if key != self._shown:
+            self._shown = key
+            self._fill(version, current is not None and current.id == version.id)
+
+    def _fill(self, version: ModelVersion, is_current: bool) -> None:
+        logic = self._logic()
+        rows = logic.outcome(version.id)
+        self.ui.adaptVerdictLabel.text = _verdict(version, is_current, *logic.verdict(version.id))
+        fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task)
+        fill_picks(self.ui.adaptPicksTreeWidget, logic.picks(version.id))
+        self._plot.compare(rows)
+
+    def _preset(self) -> str:
+        return str(self.ui.adaptPresetComboBox.currentText)
+
+    def _logic(self) -> SceneLogic:
+        assert self.session.logic is not None, "only called where a workspace is open"
+        return self.session.logic
+
+
+def _forecast(found: Estimate) -> str:
+    if found.seconds is None:
+        told = _("{steps} training steps. The time is unknown until an adaptation was measured in this workspace.")
+        return told.format(steps=found.steps)
+    told = _("{steps} training steps, about {time} if nothing else runs (measured: {job}).")
+    return told.format(steps=found.steps, time=duration(found.seconds), job=found.job)
+
+
+def _verdict(version: ModelVersion, is_current: bool, good: bool, reason: str) -> str:
+    if is_current:
+        return _("{version} is in use: {reason}").format(version=version.id, reason=reason)
+    if good:
+        return _("{version} is not in use: a person decided so. {reason}").format(version=version.id, reason=reason)
+    told = _("{version} is not in use: {reason} Promote it in Task if you think otherwise.")
+    return told.format(version=version.id, reason=reason)

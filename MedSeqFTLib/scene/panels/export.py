@@ -1,16 +1,151 @@
-"""Handing segmentations on as files."""
+"""Handing segmentations on as files, and the report of the workspace."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from MedSeqFTLib.scene.panels.panel import Panel
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets
+from MedSeqFTLib.scene.panels.panel import Panel, on
 from MedSeqFTLib.scene.panels.session import Session
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.jobs.following import Following
+    from MedSeqFTLib.scene.logic import SceneLogic
+
+FOLDER_SETTING = "MedSeqFT/exportFolder"
+_NAMED = 3  # files that are named in a question
 
 
 class ExportPanel(Panel):
-    """Handing segmentations on as files."""
+    """A list to choose from, a folder, and two buttons that become Cancel."""
 
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         super().__init__(ui, session, ui.exportCollapsibleButton, ui.exportStateLabel)
+        widgets = JobWidgets(ui.exportButton, ui.exportProgressBar, ui.exportProgressLabel, ui.exportResumeButton)
+        self._exporting = JobWatch(widgets, self._start, self._resume, self._exported, changed=self.refresh)
+        widgets = JobWidgets(ui.reportButton, ui.reportProgressBar, ui.reportProgressLabel, ui.reportResumeButton)
+        self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
+        self._listed: tuple[object, ...] = ()
+        self._attached: SceneLogic | None = None
+        ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
+        on(ui.exportListWidget.itemSelectionChanged, self._offer)
+        on(ui.exportAllCheckBox.toggled, self._offer)
+        on(ui.exportDirectoryButton.directoryChanged, self._folder_chosen)
+        on(ui.exportOpenFolderButton.clicked, self._open_folder)
+
+    def refresh(self) -> None:
+        """Look again; jobs of a workspace that was closed are no longer followed."""
+        if self.session.logic is not self._attached:
+            self._attached = self.session.logic
+            self._exporting.forget()
+            self._reporting.forget()
+        super().refresh()
+
+    def state(self) -> str:
+        count = self.ui.exportListWidget.count
+        return _("{count} to choose from.").format(count=count) if count else self._nothing()
+
+    def _nothing(self) -> str:
+        return "" if self.ui.exportListWidget.count else _("Nothing to export yet: accept a case, or segment a volume.")
+
+    def obstacle(self) -> str:
+        found = self.session.why_no_task()
+        if not found:
+            self._fill()
+        return found
+
+    def show(self) -> None:
+        self._offer()
+        self._reporting.offer("", _("Write report.html into the workspace, and open it in the browser."))
+
+    def close(self) -> None:
+        self._exporting.close()
+        self._reporting.close()
+
+    def _fill(self) -> None:
+        """The names, if they have changed. What was selected stays selected."""
+        names = self._logic().exportable(self.session.task)
+        listed = (self.session.task, *names)
+        if listed == self._listed:
+            return
+        chosen, self._listed = set(self._selected()), listed
+        widget = self.ui.exportListWidget
+        widget.clear()
+        for row, name in enumerate(names):
+            widget.addItem(name)
+            widget.item(row).setSelected(name in chosen)
+
+    def _offer(self) -> None:
+        everything = self.ui.exportAllCheckBox.checked
+        self.ui.exportListWidget.enabled = not everything
+        obstacle = "" if self._names() else self._nothing() or _("Select what to export, or check All.")
+        self._exporting.offer(obstacle, _("Write .seg.nrrd, .labels.nrrd and .json files into the folder."))
+        there = self._folder().is_dir()
+        self.ui.exportOpenFolderButton.enabled = there
+        self.ui.exportOpenFolderButton.toolTip = (
+            _("Show the folder in the file manager.") if there else _("The folder does not exist yet.")
+        )
+
+    def _names(self) -> list[str]:
+        widget = self.ui.exportListWidget
+        if self.ui.exportAllCheckBox.checked:
+            return [str(widget.item(row).text()) for row in range(widget.count)]
+        return self._selected()
+
+    def _selected(self) -> list[str]:
+        return sorted(str(item.text()) for item in self.ui.exportListWidget.selectedItems())
+
+    def _folder(self) -> Path:
+        return Path(str(self.ui.exportDirectoryButton.directory))
+
+    def _folder_chosen(self) -> None:
+        slicer.app.userSettings().setValue(FOLDER_SETTING, str(self._folder()))
+        self._offer()
+
+    def _start(self) -> Following | None:
+        names, folder = self._names(), self._folder()
+        existing = [path.name for path in self._logic().files_of(names, folder) if path.exists()]
+        if existing and not slicer.util.confirmOkCancelDisplay(_question(existing, folder), _("Export")):
+            return None
+        return self._logic().export(self.session.task, names, folder, overwrite=bool(existing))
+
+    def _resume(self, job: Following) -> Following:
+        return self._logic().resume(job.folder.id)
+
+    def _exported(self, job: Following) -> None:
+        told, folder = _("{count} exported to {folder}."), job.folder.job.settings["folder"]
+        self.ui.exportProgressLabel.text = told.format(count=job.progress.total, folder=folder)
+
+    def _open_folder(self) -> None:
+        _open(self._folder())
+
+    def _start_report(self) -> Following:
+        return self._logic().report()
+
+    def _reported(self, _job: Following) -> None:
+        path = self._logic().report_path
+        self.ui.reportProgressLabel.text = str(path)
+        _open(path)
+
+    def _logic(self) -> SceneLogic:
+        assert self.session.logic is not None, "only called where a workspace is open"
+        return self.session.logic
+
+
+def _question(existing: list[str], folder: Path) -> str:
+    named = ", ".join(existing[:_NAMED]) + (", ..." if len(existing) > _NAMED else "")
+    told = _("{count} files exist already in {folder}: {names}. Overwrite them?")
+    return told.format(count=len(existing), folder=folder, names=named)
+
+
+def _open(path: Path) -> None:
+    """With the program that the desktop has for it."""
+    if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))):
+        raise InputError(_("No program opens {path} here; open it yourself.").format(path=path))

@@ -38,6 +38,7 @@ class JobWatch:
         resume: Callable[[Following], Following],
         finished: Callable[[Following], None],
         progressed: Callable[[Following, Sequence[Event]], None] = lambda _job, _events: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect the widgets.
 
@@ -46,9 +47,11 @@ class JobWatch:
             resume: goes on with the job that stopped.
             finished: is called once when the job has finished well.
             progressed: is called after each look, with what is new.
+            changed: is called when a job has begun, and when it no longer runs, whatever has become of it.
         """
         self._widgets, self._caption = widgets, str(widgets.button.text)
         self._start, self._resume, self._finished, self._progressed = start, resume, finished, progressed
+        self._changed = changed
         self._obstacle = ""
         self.job: Following | None = None
         self._timer = qt.QTimer()
@@ -78,7 +81,16 @@ class JobWatch:
         self._widgets.bar.visible = True
         self.offer(self._obstacle)
         self._timer.start()
+        self._changed()
         self._look()
+
+    def forget(self) -> None:
+        """Follow nothing; the job goes on."""
+        self.close()
+        self.job = None
+        self._widgets.button.text = self._caption
+        self._widgets.label.text = ""
+        self._widgets.bar.visible = self._widgets.resume.visible = False
 
     def close(self) -> None:
         """Stop looking; the job goes on."""
@@ -127,6 +139,7 @@ class JobWatch:
         self._widgets.label.text = "" if job.state == "finished" else what_stopped(job)
         if job.state == "finished":
             guarded(lambda: self._finished(job))
+        self._changed()
 
 
 def told(job: Following) -> str:

@@ -1,0 +1,190 @@
+"""What an adaptation needs, looked at before it is started: what is there, and how to mend what is not. Torch-free."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+Mark = Literal["good", "doubtful", "bad", "asked"]
+_SIGNS: dict[Mark, str] = {"good": "\u2714", "doubtful": "\u26a0", "bad": "\u2718", "asked": "\u2026"}
+_GIB = 1 << 30
+_NO_DISK, _LITTLE_DISK = 1 * _GIB, 5 * _GIB  # free bytes
+_NO_MEMORY, _LITTLE_MEMORY = 1 * _GIB, 4 * _GIB
+_LITTLE_GPU_MEMORY = 4 * _GIB
+
+
+class Check(NamedTuple):
+    """One line of the list. Only a bad one prevents the start."""
+
+    name: str
+    mark: Mark
+    found: str
+    mend: str = ""
+
+
+def preflight(workspace: Workspace, task: str, preset: str, gpu: GpuProbe) -> list[Check]:
+    """Everything, in the order in which it is shown."""
+    return [
+        *_cases(workspace, task),
+        _model(workspace, task, preset),
+        _disk(workspace.folder),
+        _memory(),
+        _gpu(gpu),
+        _others(workspace),
+    ]
+
+
+def obstacle(checks: Iterable[Check]) -> str:
+    """Why no adaptation can be started; "" if one can."""
+    bad = [check for check in checks if check.mark == "bad"]
+    return "\n".join(_("{name}: {found} {mend}").format(**check._asdict()) for check in bad)
+
+
+def as_html(checks: Iterable[Check]) -> str:
+    """For a label, one check a row."""
+    return f"<table>{''.join(map(_row, checks))}</table>"
+
+
+def _row(check: Check) -> str:
+    mend = f"<br><i>{html.escape(check.mend)}</i>" if check.mend else ""
+    return (
+        f"<tr><td>{_SIGNS[check.mark]}&nbsp;</td>"
+        f"<td><b>{html.escape(check.name)}:</b> {html.escape(check.found)}{mend}</td></tr>"
+    )
+
+
+def _cases(workspace: Workspace, task: str) -> list[Check]:
+    from MedSeqFTLib.workspace.schema import Role
+
+    cases = workspace.cases(task)
+    train = {case.id for case in cases if case.role is Role.TRAIN}
+    current = workspace.current_version(task)
+    new = train - set(current.train_cases) if current is not None else train
+    return [_train(len(train), len(new), current.id if current else ""), _held_out(len(cases) - len(train))]
+
+
+def _train(train: int, new: int, current: str) -> Check:
+    name = _("Training cases")
+    if not train:
+        return Check(name, "bad", _("none."), _("Accept cases with the role train in Correct."))
+    if not new:
+        found = _("{count}, and {version} has learned all of them.").format(count=train, version=current)
+        return Check(name, "bad", found, _("Accept more cases with the role train in Correct."))
+    return Check(name, "good", _("{count}, of which {new} are new.").format(count=train, new=new))
+
+
+def _held_out(count: int) -> Check:
+    name = _("Held-out cases")
+    if count:
+        return Check(name, "good", str(count))
+    return Check(
+        name,
+        "doubtful",
+        _("none, so nothing will show whether the new version is better."),
+        _("Accept at least one case with the role validation in Correct."),
+    )
+
+
+def _model(workspace: Workspace, task: str, preset: str) -> Check:
+    """What the library would refuse beyond the cases: it has the last word."""
+    from MedSeqFTLib.learning.preflight import check_selection
+    from MedSeqFTLib.learning.settings import adapt_settings
+
+    name, chain = _("Begins with"), workspace.chain_version()
+    foundation = workspace.foundation_of(chain)
+    if chain is None or foundation is None:
+        return Check(name, "good", _("the starter model that comes with MedSeqFT"))
+    try:
+        check_selection(foundation, adapt_settings(preset, {}))
+    except MedSeqFTError as error:
+        return Check(name, "bad", _("{version}.").format(version=chain.id), str(error))
+    return Check(name, "good", chain.id)
+
+
+def _disk(folder: Path) -> Check:
+    name = _("Disk")
+    if not os.access(folder, os.W_OK):
+        mend = _("Mount it so that it can be written, or copy the workspace to another disk and open it there.")
+        return Check(name, "bad", _("{folder} cannot be written.").format(folder=folder), mend)
+    mend = _("Free some on the disk of {folder}.").format(folder=folder)
+    return _enough(name, shutil.disk_usage(folder).free, (_NO_DISK, _LITTLE_DISK), mend)
+
+
+def _memory() -> Check:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    return _enough(_("Memory"), free, (_NO_MEMORY, _LITTLE_MEMORY), _("Close other programs, or volumes in the scene."))
+
+
+def _enough(name: str, free: int, limits: tuple[int, int], mend: str) -> Check:
+    none, little = limits
+    mark: Mark = "bad" if free < none else "doubtful" if free < little else "good"
+    return Check(name, mark, _("{size} free").format(size=_size(free)), "" if mark == "good" else mend)
+
+
+def _gpu(probe: GpuProbe) -> Check:
+    name = _("GPU")
+    if not probe.answered:
+        return Check(name, "asked", _("looking..."))
+    if probe.gpu is None:
+        mend = _("It works on the processor, too, but takes many times longer.")
+        return Check(name, "doubtful", _("none found."), mend)
+    if _torch_for_processors():
+        mend = _("Install a PyTorch for this GPU with the extension PyTorch.")
+        return Check(name, "doubtful", _("{name}, but PyTorch does not use it.").format(name=probe.gpu.name), mend)
+    if probe.gpu.free is None or probe.gpu.total is None:
+        return Check(name, "good", probe.gpu.name)
+    found = _("{name}, {free} of {total} free")
+    found = found.format(name=probe.gpu.name, free=_size(probe.gpu.free), total=_size(probe.gpu.total))
+    if probe.gpu.free < _LITTLE_GPU_MEMORY:
+        return Check(
+            name, "doubtful", found, _("Close programs that use the GPU; less is computed at a time if need be.")
+        )
+    return Check(name, "good", found)
+
+
+def _torch_for_processors() -> bool:
+    """Whether the PyTorch that is installed was built without GPUs. Its version says so; it is not imported."""
+    try:
+        return metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _others(workspace: Workspace) -> Check:
+    from MedSeqFTLib.jobs import control
+    from MedSeqFTLib.jobs.job import ACTIVE, EXCLUSIVE
+
+    name, jobs = _("Nothing else running"), control.list_jobs(workspace)
+    running = [folder.job for folder in jobs if folder.state() in ACTIVE]
+    busy = next((job for job in running if job.kind in EXCLUSIVE), None)
+    if busy is not None:
+        found = _("{job} is being worked on.").format(job=busy.id)
+        return Check(name, "bad", found, _("Wait for it, or cancel it where it was started."))
+    storing = sum(job.kind == "accept" for job in running)
+    if storing:
+        found = _("{count} accepted cases are still being stored.").format(count=storing)
+        return Check(name, "doubtful", found, _("Wait a moment, or they are not learned."))
+    waiting = [folder for folder in jobs if folder.job.kind == "accept" and folder.input_folder.exists()]
+    if lost := len(waiting):  # none of them is running: see above
+        found = _("{count} accepted cases could not be stored.").format(count=lost)
+        return Check(name, "doubtful", found, _("Resume them in Correct, or they are not learned."))
+    return Check(name, "good", _("yes"))
+
+
+def _size(size: int) -> str:
+    return _("{size} GiB").format(size=f"{size / _GIB:.1f}")

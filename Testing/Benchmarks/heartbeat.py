@@ -1,0 +1,157 @@
+"""Is the window alive while a model is adapted? The panels, offscreen, over a whole adaptation in a real worker.
+
+A timer of 10 ms ticks on the main thread; the longest gap between two ticks is how long the window was blocked. Other
+programs on the computer cause gaps, too: so the same is measured without a job, and the longest computing of the main
+thread between two ticks is told beside. Needs slicer-core and PySide6.
+
+Run: python Testing/Benchmarks/heartbeat.py [--steps 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pytest
+from learning_samples import TINY, Role, add_balls
+from panel_samples import adapted_workspace, show
+from PySide6 import QtCore, QtWidgets
+from slicer_boot import boot
+from slicer_program import Window, running
+
+from MedSeqFTLib.learning import settings
+from MedSeqFTLib.workspace.workspace import Workspace
+
+BEAT = 10  # milliseconds
+LONGEST, MOST = 0.1, 0.01  # seconds between two ticks; share of a core
+QUIET = 5.0  # seconds without a job, for comparison
+
+
+@dataclass
+class Heartbeat:
+    """Ticks of a timer: the seconds between them, and how many of these the main thread computed."""
+
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._last, self._computed = time.perf_counter(), time.thread_time()
+        self._timer = QtCore.QTimer()
+        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(BEAT)
+
+    def _tick(self) -> None:
+        now, computed = time.perf_counter(), time.thread_time()
+        self.gaps.append((now - self._last, computed - self._computed))
+        self._last, self._computed = now, computed
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+    @property
+    def longest(self) -> float:
+        return max(gap for gap, _ in self.gaps)
+
+    @property
+    def longest_computing(self) -> float:
+        return max(computing for _, computing in self.gaps)
+
+
+@dataclass
+class Polling:
+    """What the looks at the job cost."""
+
+    times: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def measured(self, kind: Any) -> Iterator[None]:
+        """Measure each call of `kind._look`."""
+        look = kind._look
+
+        def timed(watch: Any) -> None:
+            before = time.thread_time()
+            look(watch)
+            self.times.append(time.thread_time() - before)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, "_look", timed)
+            yield
+
+
+def live(until: Callable[[], bool]) -> Heartbeat:
+    """Run Qt's event loop, with a heartbeat, until the condition holds."""
+    beat, loop, timer = Heartbeat(), QtCore.QEventLoop(), QtCore.QTimer()
+    timer.timeout.connect(lambda: loop.quit() if until() else None)
+    timer.start(50)
+    loop.exec()
+    timer.stop()
+    beat.stop()
+    return beat
+
+
+def quiet() -> Heartbeat:
+    end = time.monotonic() + QUIET
+    return live(lambda: time.monotonic() > end)
+
+
+def adaptation(window: Window, workspace: Workspace) -> tuple[Heartbeat, float]:
+    """From the click on Adapt to the tables, with the plot shown. Returns also the seconds."""
+    ui = show(window, workspace)
+    window.choose(ui.adaptPresetComboBox, "quick")
+    window.choose(ui.adaptPlotComboBox, "losses")
+    QtCore.QTimer.singleShot(200, lambda: window.click(ui.adaptButton))
+    began = time.monotonic()
+    beat = live(lambda: "M2 is" in str(ui.adaptVerdictLabel.text) and ui.adaptButton.text == "Adapt")
+    return beat, time.monotonic() - began
+
+
+def tell(name: str, value: str, bar: str = "") -> None:
+    print(f"{name:48s}{value:>12s}  {bar}")
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+def main(steps: int) -> bool:
+    """Measure and print. Returns whether both bars are kept."""
+    QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        workspace = adapted_workspace(folder)
+        add_balls(workspace, folder, workspace.task("balls"), range(50, 51), Role.TRAIN)
+        patch.setitem(settings.PRESETS, "quick", {**TINY, "stage_a_steps": str(steps), "stage_b_steps": str(steps)})
+        boot(patch)
+        with running(patch) as found:
+            polling = Polling()
+            with polling.measured(importlib.import_module("MedSeqFTLib.scene.panels.job_watch").JobWatch):
+                window = Window(found.dialogs, found.installers, found.raised)
+                still = quiet()
+                beat, seconds = adaptation(window, workspace)
+                window.close()
+    share = sum(polling.times) / seconds
+    tell("longest gap without a job", milliseconds(still.longest))
+    tell(
+        f"longest gap in an adaptation of {seconds:.0f} s", milliseconds(beat.longest), f"bar: {milliseconds(LONGEST)}"
+    )
+    tell("longest computing between two ticks", milliseconds(beat.longest_computing))
+    tell(f"mean of {len(polling.times)} looks at the job", milliseconds(sum(polling.times) / len(polling.times)))
+    tell("share of a core that they take", f"{100 * share:.2f} %", f"bar: {100 * MOST:.0f} %")
+    return beat.longest < LONGEST and share < MOST
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=60, help="of each stage")
+    sys.exit(0 if main(parser.parse_args().steps) else 1)
