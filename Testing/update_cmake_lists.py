@@ -16,7 +16,13 @@ CMAKE = Path("MedSeqFT", "CMakeLists.txt")
 #: What is shipped beside the Python files. Other files (notes, editors' leavings) are not.
 RESOURCES = {".css", ".csv", ".html", ".j2", ".jinja", ".json", ".png", ".svg", ".ui"}
 #: What the library reads from the project's Resources.
-LIBRARY_RESOURCES = ("Benchmarks/*", "FoundationModels*.json", "Models/*")
+LIBRARY_RESOURCES = (
+    "Benchmarks/*",
+    "FoundationModels*.json",
+    "Models/*",
+    "Requirements/runtime.in",
+    "Requirements/without*.in",
+)
 
 
 def files(root: Path, top: str, relative_to: str) -> Iterator[str]:

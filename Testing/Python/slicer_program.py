@@ -51,6 +51,8 @@ def supply(monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> None:
     Settings go to `folder`, or to a new temporary one.
     """
     application = Application(folder or Path(tempfile.mkdtemp(prefix="slicer-")))
+    for name in [name for name in sys.modules if name.startswith("MedSeqFTLib.scene.panels")]:
+        del sys.modules[name]  # they hold the qt of an earlier test, and its settings
     qt, ctk = modules()
     qt.QSettings = application.userSettings  # type: ignore[attr-defined]
     i18n = ModuleType("slicer.i18n")

@@ -52,6 +52,12 @@ class Panel:
         """The window is going: stop timers, remove observers."""
 
 
+def say(label: Any, text: str) -> None:
+    """Show a text; a label without one takes no room."""
+    label.text = text
+    label.visible = bool(text)
+
+
 def on(signal: Any, slot: Callable[[], None]) -> None:
     """Connect a signal, whatever its arguments, to something that a user does: an error is shown in a dialog."""
     signal.connect(lambda *_arguments: guarded(slot))

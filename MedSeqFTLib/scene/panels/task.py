@@ -6,8 +6,13 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from MedSeqFTLib.scene.panels.panel import Panel
+from MedSeqFTLib.scene.panels.background import Background
+from MedSeqFTLib.scene.panels.comparison import Comparison
+from MedSeqFTLib.scene.panels.lineage import Row, current_text, measured_tasks, rows, why_not_promoted
+from MedSeqFTLib.scene.panels.new_task import NewTask, show_labels
+from MedSeqFTLib.scene.panels.panel import Panel, on, say
 from MedSeqFTLib.scene.panels.session import Session
+from MedSeqFTLib.scene.panels.tables import chosen_text, fill, fit_height
 
 
 class TaskPanel(Panel):
@@ -16,6 +21,124 @@ class TaskPanel(Panel):
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         super().__init__(ui, session, ui.taskCollapsibleButton, ui.taskStateLabel)
+        self._rows: list[Row] = []
+        self._background = Background()
+        self._new_task = NewTask(ui, session)
+        self._comparison = Comparison(ui, session)
+        ui.labelsTable.visible = ui.lineageTable.visible = False
+        say(ui.versionStateLabel, "")
+        on(ui.taskComboBox.currentIndexChanged, self._chosen)
+        on(ui.lineageTable.itemSelectionChanged, self._offer)
+        on(ui.reasonLineEdit.textChanged, self._offer)
+        on(ui.compareFirstComboBox.currentIndexChanged, self._offer)
+        on(ui.compareSecondComboBox.currentIndexChanged, self._offer)
+        on(ui.promoteButton.clicked, self._promote)
+        on(ui.rollBackButton.clicked, self._roll_back)
 
     def obstacle(self) -> str:
         return "" if self.session.logic else _("Open a workspace in Set-up first.")
+
+    def state(self) -> str:
+        logic, task = self.session.logic, self.session.task
+        if logic is None or not task:
+            return _("No task yet: press New task, with a segmentation whose segments name the structures.")
+        return current_text(logic, task)
+
+    def show(self) -> None:
+        logic = self.session.logic
+        assert logic is not None
+        self._fill_tasks([task.name for task in logic.workspace.tasks()])
+        task = self.session.task
+        self._state.text = self.state()
+        show_labels(self.ui.labelsTable, logic.workspace.task(task).labels if task else ())
+        self.ui.labelsTable.visible = bool(task)
+        self._rows = rows(logic, task)
+        self._fill_lineage()
+        self._new_task.show()
+        self._offer()
+
+    def close(self) -> None:
+        self._new_task.close()
+        self._comparison.close()
+        self._background.close()
+
+    # the task
+
+    def _fill_tasks(self, names: list[str]) -> None:
+        """The list follows the workspace; a task that the scene names stays chosen, else the first one is taken."""
+        combo = self.ui.taskComboBox
+        combo.blockSignals(True)
+        combo.clear()
+        combo.addItems(names)
+        wanted = self.session.task or (names[0] if names else "")
+        if wanted:
+            combo.setCurrentIndex(names.index(wanted))
+            self.session.parameters.task = wanted
+        combo.enabled = bool(names)
+        combo.blockSignals(False)
+
+    def _chosen(self) -> None:
+        self.session.parameters.task = str(self.ui.taskComboBox.currentText)
+        self.session.changed()
+
+    # the versions
+
+    def _fill_lineage(self) -> None:
+        tasks = measured_tasks(self._rows)
+        headers = [_("Version"), _("Status"), *(_("Dice {task}").format(task=task) for task in tasks)]
+        headers += [_("From"), _("Train"), _("Held out"), _("Made")]
+        lines = [_texts(row, tasks) for row in self._rows]
+        last = len(headers) - 1
+        fill(self.ui.lineageTable, headers, lines, numbers=(*range(2, 2 + len(tasks)), last - 2, last - 1))
+        fit_height(self.ui.lineageTable, 6)
+        self.ui.lineageTable.visible = bool(lines)
+
+    def _row(self) -> Row | None:
+        chosen = chosen_text(self.ui.lineageTable)
+        return next((row for row in self._rows if row.version == chosen), None)
+
+    def _reason(self) -> str:
+        return str(self.ui.reasonLineEdit.text).strip()
+
+    def _offer(self) -> None:
+        """Which buttons can be pressed, and why not the others."""
+        logic, task, ui = self.session.logic, self.session.task, self.ui
+        if logic is None:
+            return
+        busy = _("The files of a version are being checked.") if self._background.is_active else ""
+        no_task = "" if task else _("Choose or create a task first.")
+        row = self._row()
+        why = busy or no_task or why_not_promoted(logic, task, row, self._reason())
+        tip = _("{version} will segment {task}, and the next adaptation starts from it.")
+        ui.promoteButton.enabled = not why
+        ui.promoteButton.toolTip = why or tip.format(version=row.version if row else "", task=task)
+        current = next((row for row in self._rows if row.is_current), None)
+        none = _("No version is current, so there is nothing to take back.") if current is None else ""
+        why_not_back = busy or no_task or none
+        ui.rollBackButton.enabled = not why_not_back
+        ui.rollBackButton.toolTip = why_not_back or _("Takes back the last promotion; the version itself is kept.")
+        say(ui.versionStateLabel, why if row is not None and not row.is_current else "")
+        able = [row.version for row in self._rows if row.task == task and task]
+        self._comparison.show(able, current.version if current else "", task)
+
+    def _promote(self) -> None:
+        row, logic, reason = self._row(), self.session.logic, self._reason()
+        assert row is not None and logic is not None
+        self._background.run(lambda: logic.promote(row.version, reason), lambda _none: self._moved(), self._offer)
+        say(self.ui.versionStateLabel, _("Checking the files of {version}...").format(version=row.version))
+        self.ui.promoteButton.enabled = self.ui.rollBackButton.enabled = False
+
+    def _roll_back(self) -> None:
+        logic, task = self.session.logic, self.session.task
+        assert logic is not None
+        logic.roll_back(task, self._reason())
+        self._moved()
+
+    def _moved(self) -> None:
+        self.ui.reasonLineEdit.text = ""
+        self.session.changed()
+
+
+def _texts(row: Row, tasks: list[str]) -> list[str]:
+    dice = (f"{row.dice[task]:.3f}" if task in row.dice else "" for task in tasks)
+    return [row.version, row.status, *dice, row.parent, str(row.training), str(row.held_out), row.created]

@@ -1,0 +1,68 @@
+"""What takes longer than a blink and needs no process of its own: a thread, with the result back in the window."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import qt
+
+from MedSeqFTLib.scene.panels.panel import guarded, on
+
+INTERVAL = 50  # milliseconds between two looks
+TURN = 0.02  # seconds of each look that Python's other threads surely get, even if the program hogs the interpreter
+
+
+class Background:
+    """Does one thing at a time. The thing must touch neither the scene nor a widget."""
+
+    def __init__(self) -> None:
+        """Nothing is done yet."""
+        self._thread: threading.Thread | None = None
+        self._outcome: list[Any] = []  # a value, or the exception that was raised
+        self._done: Callable[[Any], None] = lambda _value: None
+        self._failed: Callable[[], None] = lambda: None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(INTERVAL)
+        on(self._timer.timeout, self._look)
+
+    @property
+    def is_active(self) -> bool:
+        """True until `done` was called."""
+        return self._thread is not None
+
+    def run(
+        self, action: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Do `action`; then `done` gets its value here. What it raises is shown to the user after `failed`."""
+        self._done, self._failed, self._outcome = done, failed, []
+        self._thread = threading.Thread(target=self._work, args=(action,), daemon=True)
+        self._thread.start()
+        self._timer.start()
+
+    def close(self) -> None:
+        """The window is going: nobody is told."""
+        self._timer.stop()
+        self._thread = None
+
+    def _work(self, action: Callable[[], Any]) -> None:
+        outcome = self._outcome
+        try:
+            outcome.append(action())
+        except Exception as error:  # noqa: BLE001  raised again in the window
+            outcome.append(error)
+
+    def _look(self) -> None:
+        if self._thread is None:
+            return
+        self._thread.join(TURN)
+        if self._thread.is_alive():
+            return
+        self._timer.stop()
+        self._thread = None
+        (outcome,) = self._outcome
+        if isinstance(outcome, Exception):
+            guarded(self._failed)
+            raise outcome
+        self._done(outcome)

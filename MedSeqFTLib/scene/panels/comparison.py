@@ -1,0 +1,173 @@
+"""Two versions of a model on one volume: both results beside it, and the Dice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.scene.panels.background import Background
+from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets
+from MedSeqFTLib.scene.panels.session import Session
+from MedSeqFTLib.scene.panels.tables import fill, fit_height
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.jobs.following import Following
+    from MedSeqFTLib.scene.proposals import SegmentingJob
+    from MedSeqFTLib.workspace.schema import Label, Segmentation
+    from MedSeqFTLib.workspace.workspace import Workspace
+
+Agreements = list[tuple["Label", "float | None"]]
+
+
+class Comparison:
+    """Segments the session's volume with one version, then with the other; then shows both."""
+
+    def __init__(self, ui: Any, session: Session) -> None:
+        """Connect the widgets."""
+        self.ui, self._session = ui, session
+        self._background = Background()
+        self._jobs: list[SegmentingJob] = []  # what was started, at most two
+        self._volume_id = ""
+        self._start_second: Callable[[], SegmentingJob] | None = None
+        widgets = JobWidgets(ui.compareButton, ui.compareBar, ui.compareLabel, ui.compareResumeButton)
+        self._watch = JobWatch(widgets, self._start, self._resume, self._finished)
+        ui.compareTable.visible = False
+
+    def show(self, versions: list[str], current: str, task: str) -> None:
+        """Offer the versions that can segment the task, and by default the current one and the newest other."""
+        others = [version for version in versions if version != current]
+        _offer(self.ui.compareFirstComboBox, versions, current)
+        _offer(self.ui.compareSecondComboBox, versions, others[-1] if others else "")
+        volume = self._session.parameters.volume
+        name = volume.GetName() if volume is not None else ""
+        self._watch.offer(
+            self._obstacle(versions, name, task),
+            _("Segments {volume} with both versions, and shows where they differ.").format(volume=name),
+        )
+
+    def close(self) -> None:
+        """The window is going; a job goes on."""
+        self._watch.close()
+        self._background.close()
+
+    def _obstacle(self, versions: list[str], volume: str, task: str) -> str:
+        if len(versions) < 2:
+            return _("{task} has fewer than two versions to compare; adapt first.").format(task=task)
+        if not volume:
+            return _("Choose a volume in Segment first.")
+        if self._chosen()[0] == self._chosen()[1]:
+            return _("Choose two different versions.")
+        return _("The results are being compared.") if self._background.is_active else ""
+
+    def _chosen(self) -> tuple[str, str]:
+        return str(self.ui.compareFirstComboBox.currentText), str(self.ui.compareSecondComboBox.currentText)
+
+    def _start(self) -> Following:
+        logic, task, volume = self._session.logic, self._session.task, self._session.parameters.volume
+        if logic is None or volume is None:
+            raise InputError(_("Choose a volume in Segment first."))
+        first, second = self._chosen()
+        self.ui.compareTable.visible = False
+        self._volume_id = str(volume.GetID())
+        self._jobs = [logic.segment(task, volume, version=first)]
+        self._start_second = lambda: logic.segment(task, volume, version=second)
+        return self._jobs[0]
+
+    def _resume(self, job: Following) -> Following:
+        """The same job under a new worker; its volume must still be there."""
+        from MedSeqFTLib.scene.proposals import SegmentingJob
+
+        logic = self._session.logic
+        assert logic is not None
+        volume = logic.scene.GetNodeByID(self._volume_id)
+        if volume is None:
+            raise InputError(
+                _("The volume is no longer in the scene: load it, choose it in Segment, and compare again.")
+            )
+        self._jobs[-1] = SegmentingJob(logic.resume(job.folder.id).folder, logic.workspace, volume)
+        return self._jobs[-1]
+
+    def _finished(self, _job: Following) -> None:
+        if self._start_second is not None:
+            start, self._start_second = self._start_second, None
+            self._jobs.append(start())
+            self._watch.follow(self._jobs[-1])
+            return
+        self._show_both()
+
+    def _show_both(self) -> None:
+        from MedSeqFTLib.workspace.schema import Segmentation
+
+        logic = self._session.logic
+        assert logic is not None
+        nodes = [job.load() for job in self._jobs]
+        place_side_by_side(nodes)
+        records = [job.result(Segmentation) for job in self._jobs]
+        self.ui.compareLabel.text = _("Comparing the voxels...")
+        self._background.run(lambda: agreement(logic.workspace, records), self._tell)
+
+    def _tell(self, found: Agreements) -> None:
+        first, second = (str(job.folder.job.settings["version"]) for job in self._jobs)
+        ui = self.ui
+        rows = [(label.name, _("neither has it") if dice is None else f"{dice:.3f}") for label, dice in found]
+        fill(ui.compareTable, (_("Label"), _("Dice")), rows, numbers=(1,))
+        fit_height(ui.compareTable, 8)
+        ui.compareTable.visible = True
+        ui.compareLabel.text = _(
+            "{first} and {second} are in the scene as two new segmentations. Dice between them, 1 where they agree:"
+        ).format(first=first, second=second)
+        self._session.changed()
+
+
+def _offer(combo: Any, versions: list[str], wanted: str) -> None:
+    """Keep what the user chose, as long as it exists."""
+    present = [str(combo.itemText(index)) for index in range(combo.count)]
+    if present == versions:
+        return
+    chosen = str(combo.currentText)
+    combo.blockSignals(True)
+    combo.clear()
+    combo.addItems(versions)
+    keep = chosen if chosen in versions else wanted
+    combo.setCurrentIndex(versions.index(keep) if keep in versions else len(versions) - 1)
+    combo.blockSignals(False)
+
+
+def agreement(workspace: Workspace, records: list[Segmentation]) -> Agreements:
+    """Dice between two stored segmentations of one volume, per label of the task; None where neither has a voxel.
+
+    Raises WorkspaceError if a stored file is damaged.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from MedSeqFTLib.imaging.segmentations import read_label_map
+    from MedSeqFTLib.workspace.segmentations import verify_segmentation
+
+    labels = workspace.task(records[0].task).labels
+    first, second = (
+        sitk.GetArrayFromImage(read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True).image)
+        for record in records
+    )
+    found: Agreements = []
+    for label in labels:
+        one, other = first == label.value, second == label.value
+        both = np.count_nonzero(one) + np.count_nonzero(other)
+        found.append((label, 2 * int(np.count_nonzero(one & other)) / both if both else None))
+    return found
+
+
+def place_side_by_side(nodes: list[Any]) -> None:
+    """One result in the red view, the other in the yellow one, which shows the same slices; where there are views."""
+    manager = slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
+    if manager is None:
+        return
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    for node, view in zip(nodes, ("vtkMRMLSliceNodeRed", "vtkMRMLSliceNodeYellow"), strict=True):
+        node.GetDisplayNode().SetViewNodeIDs([view])
+        if slice_node := node.GetScene().GetNodeByID(view):
+            slice_node.SetOrientationToAxial()

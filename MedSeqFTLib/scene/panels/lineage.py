@@ -1,0 +1,102 @@
+"""The versions of the models in a workspace, as rows of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.workspace.schema import ModelVersion
+
+
+@dataclass(frozen=True)
+class Row:
+    """A version. `dice`: task -> mean held-out Dice, as measured when the version was made; `status`: for people."""
+
+    version: str
+    parent: str
+    task: str | None
+    created: str
+    training: int
+    held_out: int
+    dice: dict[str, float]
+    status: str
+    is_current: bool
+
+
+def rows(logic: SceneLogic, task: str) -> list[Row]:
+    """All versions, oldest first, with what they are to a task."""
+    from MedSeqFTLib.jobs.summary import lineage
+
+    promoted = {move.after for move in logic.workspace.pointers().history if move.kind == "promote"}
+    found = []
+    for told in lineage(logic.workspace):
+        version = logic.workspace.version(told.version)
+        found.append(
+            Row(
+                version=told.version,
+                parent=told.parent or "",
+                task=told.task,
+                created=told.created,
+                training=len(version.train_cases),
+                held_out=len(version.validation_cases),
+                dice=_dice(version),
+                status=_status(version, told.serves, told.version in promoted),
+                is_current=task in told.serves,
+            )
+        )
+    return found
+
+
+def measured_tasks(found: list[Row]) -> list[str]:
+    """The tasks that any version was measured on, in the order in which they came."""
+    return list(dict.fromkeys(task for row in found for task in row.dice))
+
+
+def current_text(logic: SceneLogic, task: str) -> str:
+    """The version that segments a task now, and how well it does on cases that it has not seen."""
+    version = logic.current(task)
+    if version is None:
+        return _("No model yet: accept cases in Correct, then adapt.")
+    scores = version.measured(task, version.id)
+    if scores is None or scores.mean_dice is None:
+        return _("{version} segments this task; no held-out case has shown how well.").format(version=version.id)
+    return _("{version} segments this task: held-out Dice {dice:.3f} on {cases} cases.").format(
+        version=version.id, dice=scores.mean_dice, cases=len(scores.cases)
+    )
+
+
+def _dice(version: ModelVersion) -> dict[str, float]:
+    """Of the version itself where it was measured, else of the one that serves the task beside it."""
+    own = {s.task: s.mean_dice for s in version.scores if s.reading == "per-task"}
+    own |= {s.task: s.mean_dice for s in version.scores if (s.reading, s.version) == ("per-task", version.id)}
+    return {task: dice for task, dice in own.items() if dice is not None}
+
+
+def _status(version: ModelVersion, serves: object, was_promoted: bool) -> str:
+    if serves:
+        return _("current")
+    if version.task is None:
+        return _("foundation")
+    return _("older") if was_promoted else _("candidate")
+
+
+def why_not_promoted(logic: SceneLogic, task: str, row: Row | None, reason: str) -> str:
+    """What prevents a promotion, and what to do; "" if nothing does."""
+    if row is None:
+        return _("Choose a version in the table first.")
+    if row.task is None:
+        return _("{version} is a foundation model: it segments no task.").format(version=row.version)
+    if row.task != task:
+        return _("{version} segments {task}: choose that task above.").format(version=row.version, task=row.task)
+    if row.is_current:
+        return _("{version} is current already.").format(version=row.version)
+    for_it, sentence = logic.verdict(row.version)
+    if not for_it and not reason:
+        return _(
+            "The held-out cases are against it: {version} is {verdict} To promote it all the same, write a reason."
+        ).format(version=row.version, verdict=sentence)
+    return ""
