@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import pytest
-from slicer_program import MODULE, Window, metadata, scene, window  # noqa: F401
+from slicer_program import Window, metadata, scene, window  # noqa: F401
 
 import MedSeqFTLib
 from MedSeqFTLib.models.catalogue import catalogue
@@ -36,29 +35,6 @@ def test_a_missing_package_is_told(window: Window, monkeypatch: pytest.MonkeyPat
     window.click(window.ui.foundationCollapsibleButton, y=8)
     assert "pydantic" in window.ui.foundationLabel.text
     assert window.ui.foundationTreeWidget.topLevelItemCount == 0
-
-
-def test_the_program_and_its_packages_are_told(window: Window) -> None:  # noqa: F811
-    assert window.ui.programLabel.text.startswith("Slicer 5.12.4, Python 3.")
-    assert window.ui.packagesLabel.text.startswith(f"All {len(needed())} found. ")
-
-
-def test_missing_packages_are_named_with_the_next_step(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("torch", "peft") else find(name))
-    window.widget.session.changed()
-    assert window.ui.packagesLabel.text.startswith(f"2 of {len(needed())} missing: torch, peft. ")
-    assert "extension PyTorch" in window.ui.packagesLabel.text
-
-
-def needed() -> list[str]:
-    """What a start of the command line imports once, after an installation."""
-    text = (MODULE.parents[1] / "Resources" / "Requirements" / "runtime.txt").read_text(encoding="utf-8")
-    return next(line for line in text.splitlines() if line.startswith("# imports: ")).split()[2:]
-
-
-def test_the_packages_looked_for_are_those_required(window: Window) -> None:  # noqa: F811
-    assert needed() == sys.modules["MedSeqFTLib.scene.panels.packages"].NEEDED
 
 
 def test_the_module_tells_slicer_what_it_is(window: Window) -> None:  # noqa: F811

@@ -425,6 +425,13 @@ def test_all_that_is_needed_can_be_imported_by_a_child(window: Window) -> None: 
     window.wait_until(lambda: "can be imported" in window.ui.installLabel.text, 120)
 
 
+def test_the_packages_looked_for_are_those_required(window: Window) -> None:  # noqa: F811
+    """Those that a start of the command line imports once, after an installation."""
+    text = (part("packages").REQUIREMENTS / "runtime.txt").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("# imports: "))
+    assert line.split()[2:] == part("packages").NEEDED
+
+
 def test_requirements_are_understood(window: Window) -> None:  # noqa: F811
     packages = part("packages")
     for name in ("runtime", "without-dependencies"):

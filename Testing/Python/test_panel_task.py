@@ -184,13 +184,13 @@ def test_a_scene_of_another_workspace_gets_a_task_that_there_is(
 def test_the_lineage(window: Window, versions: Workspace) -> None:  # noqa: F811
     opened(window, versions)
     ui = window.ui
-    assert ui.taskStateLabel.text == "M1 segments this task: held-out Dice 0.800 on 1 cases."
+    assert ui.taskStateLabel.text == "M1 segments this task: held-out Dice 0.800 (cases: 1)."
     made = [f"{version.created:%Y-%m-%d %H:%M} UTC" for version in versions.versions()]
     assert table(ui.lineageTable) == [
-        ["M0", "foundation", "", "", "", "0", "0", made[0]],
-        ["M1", "current", "0.800", "", "M0", "2", "1", made[1]],
-        ["M2", "candidate", "0.750", "", "M1", "2", "1", made[2]],
-        ["M3", "candidate", "0.800", "0.600", "M1", "2", "1", made[3]],
+        ["M0", "foundation", "", "", "", "0 + 0", made[0]],
+        ["M1", "current", "0.800", "", "M0", "2 + 1", made[1]],
+        ["M2", "candidate", "0.750", "", "M1", "2 + 1", made[2]],
+        ["M3", "candidate", "0.800", "0.600", "M1", "2 + 1", made[3]],
     ]
     header = inside(ui.lineageTable).horizontalHeaderItem
     assert [header(column).text() for column in (2, 3)] == ["Dice balls", "Dice more-balls"]

@@ -39,7 +39,7 @@ FLOORS = {
     "scene": 5,
     "commands": 5,
 }
-SLICER_ONLY = {"slicer", "qt", "vtk", "ctk", "mrml", "vtkmodules"}
+SLICER_ONLY = {"slicer", "qt", "vtk", "ctk", "mrml", "vtkmodules", "PyTorchUtils"}
 HEAVY = {"torch", "monai", "peft", "transformers", "SimpleITK", "scipy", "matplotlib", "nilearn", "blosc2", "sklearn"}
 #: The parts that every start installs, see run.py.
 RUNTIME = ("runtime", "without-dependencies")

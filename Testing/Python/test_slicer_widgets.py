@@ -208,7 +208,8 @@ def test_an_unknown_part_of_the_application_raises(program: Program) -> None:  #
 def test_the_window_is_closed_and_opened_again(window: Window) -> None:  # noqa: F811
     old, frame = window.widget, window.frame
     calls: list[str] = []
-    old.cleanup = lambda: calls.append("cleanup")
+    cleanup = old.cleanup
+    old.cleanup = lambda: (calls.append("cleanup"), cleanup())
     window.reopen()
     assert calls == ["cleanup"] and window.widget is not old
     assert window.ui.versionLabel.text

@@ -31,7 +31,7 @@ class Comparison:
         self.ui, self._session = ui, session
         self._background = Background()
         self._jobs: list[SegmentingJob] = []  # what was started, at most two
-        self._volume_id = ""
+        self._reference: Any = None  # to the volume; weak, for the scene may be closed meanwhile
         self._start_second: Callable[[], SegmentingJob] | None = None
         widgets = JobWidgets(ui.compareButton, ui.compareBar, ui.compareLabel, ui.compareResumeButton)
         self._watch = JobWatch(widgets, self._start, self._resume, self._finished)
@@ -67,14 +67,16 @@ class Comparison:
         return str(self.ui.compareFirstComboBox.currentText), str(self.ui.compareSecondComboBox.currentText)
 
     def _start(self) -> Following:
+        from MedSeqFTLib.scene.observers import weak
+
         logic, task, volume = self._session.logic, self._session.task, self._session.parameters.volume
         if logic is None or volume is None:
             raise InputError(_("Choose a volume in Segment first."))
         first, second = self._chosen()
         self.ui.compareTable.visible = False
-        self._volume_id = str(volume.GetID())
+        self._reference = weak(volume)
         self._jobs = [logic.segment(task, volume, version=first)]
-        self._start_second = lambda: logic.segment(task, volume, version=second)
+        self._start_second = lambda: logic.segment(task, self._volume(), version=second)
         return self._jobs[0]
 
     def _resume(self, job: Following) -> Following:
@@ -83,13 +85,20 @@ class Comparison:
 
         logic = self._session.logic
         assert logic is not None
-        volume = logic.scene.GetNodeByID(self._volume_id)
-        if volume is None:
-            raise InputError(
-                _("The volume is no longer in the scene: load it, choose it in Segment, and compare again.")
-            )
+        volume = self._volume()  # first, so that nothing is resumed for a volume that is gone
         self._jobs[-1] = SegmentingJob(logic.resume(job.folder.id).folder, logic.workspace, volume)
         return self._jobs[-1]
+
+    def _volume(self) -> Any:
+        volume = self._reference.Get()
+        if volume is None or volume.GetScene() is None:
+            raise InputError(
+                _(
+                    "The volume is no longer in the scene; what was segmented is kept in the workspace. Load the "
+                    "volume, choose it in Segment, and compare again."
+                )
+            )
+        return volume
 
     def _finished(self, _job: Following) -> None:
         if self._start_second is not None:

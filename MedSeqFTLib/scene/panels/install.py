@@ -17,8 +17,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+import MedSeqFTLib.scene.panels.packages as packages
 from MedSeqFTLib.errors import MedSeqFTError
-from MedSeqFTLib.scene.panels import packages
 from MedSeqFTLib.scene.panels.child import Child
 
 LOG_LINES = 20  # shown when something fails

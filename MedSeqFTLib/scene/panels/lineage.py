@@ -64,7 +64,7 @@ def current_text(logic: SceneLogic, task: str) -> str:
     scores = version.measured(task, version.id)
     if scores is None or scores.mean_dice is None:
         return _("{version} segments this task; no held-out case has shown how well.").format(version=version.id)
-    return _("{version} segments this task: held-out Dice {dice:.3f} on {cases} cases.").format(
+    return _("{version} segments this task: held-out Dice {dice:.3f} (cases: {cases}).").format(
         version=version.id, dice=scores.mean_dice, cases=len(scores.cases)
     )
 

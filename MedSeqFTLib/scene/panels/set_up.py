@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from MedSeqFTLib.scene.panels import packages
+import MedSeqFTLib.scene.panels.packages as packages
 from MedSeqFTLib.scene.panels.computer import Device, memory_text, program_text, torch_text
 from MedSeqFTLib.scene.panels.install import Installer
 from MedSeqFTLib.scene.panels.opening import SETTING, Opening
@@ -34,6 +34,7 @@ class SetUpPanel(Panel):
         on(ui.openWorkspaceButton.clicked, self._choose)
         on(ui.newWorkspaceButton.clicked, self._make)
         on(ui.installButton.clicked, self._install)
+        on(ui.refreshButton.clicked, self._look_again)
         on(ui.copyButton.clicked, self._copy)
         ui.installBar.visible = False
         say(ui.installLabel, "")
@@ -185,6 +186,10 @@ class SetUpPanel(Panel):
         slicer.util.errorDisplay(text, windowTitle=_("Install packages"))
 
     # the System lines
+
+    def _look_again(self) -> None:
+        self._device.ask()
+        self.session.changed()
 
     def _device_told(self, text: str) -> None:
         self.ui.deviceLabel.text = text

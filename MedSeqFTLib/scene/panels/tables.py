@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import qt
 
-_ROW, _HEADER = 24, 32  # pixels; the header with a frame and room for a scroll bar's edge
+_ROW, _HEADER, _SCROLL_BAR = 22, 26, 18  # pixels
 
 
-def fill(table: Any, headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
+def fill(table: Any, headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Container[int] = ()) -> None:
     """Replace what a table shows; columns of `numbers` stand at the right. The table is not editable.
 
     The row that was chosen stays chosen, if there is one with the same first text.
@@ -49,8 +49,8 @@ def paint(table: Any, row: int, color: tuple[float, float, float]) -> None:
     table.item(row, 0).setIcon(qt.QIcon(swatch))
 
 
-def fit_height(table: Any, most: int) -> None:
-    """As high as its rows need, but at most `most` rows: a longer table scrolls."""
+def fit_height(table: Any, most: int, wide: bool = False) -> None:
+    """As high as its rows need, but at most `most` rows: a longer table scrolls; a wide one to the side, too."""
     rows = min(max(table.rowCount, 1), most)
     row = table.rowHeight(0) if table.rowCount else _ROW
-    table.setFixedHeight(_HEADER + rows * row)
+    table.setFixedHeight(_HEADER + rows * row + (_SCROLL_BAR if wide else 0))

@@ -86,11 +86,10 @@ class TaskPanel(Panel):
     def _fill_lineage(self) -> None:
         tasks = measured_tasks(self._rows)
         headers = [_("Version"), _("Status"), *(_("Dice {task}").format(task=task) for task in tasks)]
-        headers += [_("From"), _("Train"), _("Held out"), _("Made")]
+        headers += [_("From"), _("Cases"), _("Made")]
         lines = [_texts(row, tasks) for row in self._rows]
-        last = len(headers) - 1
-        fill(self.ui.lineageTable, headers, lines, numbers=(*range(2, 2 + len(tasks)), last - 2, last - 1))
-        fit_height(self.ui.lineageTable, 6)
+        fill(self.ui.lineageTable, headers, lines, numbers=range(2, 2 + len(tasks)))
+        fit_height(self.ui.lineageTable, 6, wide=True)
         self.ui.lineageTable.visible = bool(lines)
 
     def _row(self) -> Row | None:
@@ -141,4 +140,5 @@ class TaskPanel(Panel):
 
 def _texts(row: Row, tasks: list[str]) -> list[str]:
     dice = (f"{row.dice[task]:.3f}" if task in row.dice else "" for task in tasks)
-    return [row.version, row.status, *dice, row.parent, str(row.training), str(row.held_out), row.created]
+    cases = _("{train} + {held_out}").format(train=row.training, held_out=row.held_out)
+    return [row.version, row.status, *dice, row.parent, cases, row.created]
