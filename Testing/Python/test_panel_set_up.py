@@ -456,7 +456,7 @@ def test_a_package_of_another_extension_is_named_before_it_is_replaced(
     assert packages.replaceable() == ["monai 1.3.0, not >=1.6.1,<1.7"]
     window.widget.session.changed()
     assert "numpy 1.26.4" in window.ui.packagesLabel.text
-    window.dialogs.expect("which will be replaced: monai 1.3.0", False)
+    window.dialogs.expect("and will be replaced: monai 1.3.0", False)
     window.click(window.ui.installButton)
 
 

@@ -31,7 +31,7 @@ def measured(task: str, version: str, dice: float) -> TaskScores:
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Workspace:
-    """Two tasks. Of balls: M1, which is current, and M2, which held-out cases speak against. No weights."""
+    """Two tasks. Of balls: M1, which is current, and M2, which held-out cases do not speak for. No weights."""
     workspace = Workspace.create(tmp_path / "workspace")
     workspace.add_task(ball_task())
     workspace.add_task(ball_task("more-balls"))
@@ -97,6 +97,7 @@ def test_a_task_is_made_of_segments(window: Window, scene: Any, tmp_path: Path) 
     window.type(ui.newTaskNameLineEdit, "abdomen")
     window.choose(ui.newTaskModalityComboBox, "MR")
     window.click(ui.createTaskButton)
+    window.wait_until(lambda: not ui.newTaskFrame.visible)
     task = window.widget.session.logic.workspace.task("abdomen")
     assert [(label.value, label.name, label.code) for label in task.labels] == [(1, "spleen", code), (2, "shell", None)]
     assert (task.modality.value, task.intensity.kind) == ("MR", "percentile")
@@ -212,7 +213,10 @@ def test_promoting_against_the_verdict_needs_a_reason(window: Window, versions: 
     choose_version(window, "M3")
     why_not("choose that task above")
     choose_version(window, "M2")
-    why_not("worse than M1: held-out Dice 0.800, now 0.750. To promote it all the same, write a reason.")
+    why_not("do not show that M2 is better: ")
+    why_not(window.widget.session.logic.verdict("M2")[1])
+    why_not("0.800, now 0.750")
+    why_not("write a reason")
     assert ui.versionStateLabel.text == ui.promoteButton.toolTip
     window.type(ui.reasonLineEdit, "better on thin slices")
     window.click(ui.promoteButton)
@@ -228,10 +232,11 @@ def test_rolling_back(window: Window, versions: Workspace) -> None:  # noqa: F81
     opened(window, versions)
     window.type(window.ui.reasonLineEdit, "it failed")
     window.click(window.ui.rollBackButton)
+    window.wait_until(lambda: window.ui.taskStateLabel.text.startswith("M1 segments"))
     assert versions.pointers().tasks["balls"] == "M1"
     assert versions.pointers().history[-1].reason == "it failed"
     window.click(window.ui.rollBackButton)
-    assert window.ui.taskStateLabel.text.startswith("No model yet")
+    window.wait_until(lambda: window.ui.taskStateLabel.text.startswith("No model yet"))
     assert not window.ui.rollBackButton.isEnabled()
     assert "No version is current" in window.ui.rollBackButton.toolTip
 
@@ -310,10 +315,24 @@ def comparing(
             system.kill_tree(process.pid, process.create_time)
 
 
+def view(scene: Any, name: str) -> tuple[Any, Any]:  # noqa: F811
+    """The nodes of a slice view, as Slicer's layout makes them."""
+    found = []
+    for kind in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+        node = scene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetSingletonTag(name)
+        node.SetLayoutName(name)
+        found.append(scene.AddNode(node))
+    return found[0], found[1]
+
+
 def test_two_versions_are_compared_after_a_change_of_mind(comparing: Window, scene: Any) -> None:  # noqa: F811
     ui = comparing.ui
     volume = comparing.widget.session.parameters.volume
     assert {ui.compareFirstComboBox.currentText, ui.compareSecondComboBox.currentText} == {"M1", "M2"}
+    red, yellow = (view(scene, name) for name in ("Red", "Yellow"))
+    red[0].SetSliceOffset(12.5)
     comparing.choose(ui.compareFirstComboBox, "M1")
     comparing.choose(ui.compareSecondComboBox, "M2")
     comparing.click(ui.compareButton)
@@ -327,7 +346,7 @@ def test_two_versions_are_compared_after_a_change_of_mind(comparing: Window, sce
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2
     nodes = [slicer.util.getNode(name) for name in ("scan by M1", "scan by M2")]
     assert ui.compareButton.text == "Compare on this volume"
-    assert "M1 and M2 are in the scene" in ui.compareLabel.text
+    assert ui.compareLabel.text.startswith("M1 is shown on the left, M2 on the right")
     expected = []
     for index, label in enumerate(LABELS):
         masks = []
@@ -340,6 +359,8 @@ def test_two_versions_are_compared_after_a_change_of_mind(comparing: Window, sce
     assert table(ui.compareTable) == expected
     views = [node.GetDisplayNode().GetNthViewNodeID(0) for node in nodes]
     assert views == ["vtkMRMLSliceNodeRed", "vtkMRMLSliceNodeYellow"]
+    assert yellow[0].GetSliceOffset() == red[0].GetSliceOffset() == 12.5
+    assert [composite.GetBackgroundVolumeID() for _, composite in (red, yellow)] == [volume.GetID()] * 2
     assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 
 

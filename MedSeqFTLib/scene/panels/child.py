@@ -34,7 +34,7 @@ class Child:
         self._process = qt.QProcess()
         self._process.setProcessChannelMode(qt.QProcess.MergedChannels)
         on(self._process.finished, self._finished)
-        on(self._process.errorOccurred, self._failed)
+        on(self._process.errorOccurred, lambda: self._tell(None))
         self._timer.start(round(1000 * seconds))
         self._process.start(program, arguments)
 
@@ -55,10 +55,6 @@ class Child:
     def _finished(self) -> None:
         ended_well = self._process.exitStatus() == qt.QProcess.NormalExit
         self._tell(self._process.exitCode() if ended_well else None)
-
-    def _failed(self) -> None:
-        if self._process.error() == qt.QProcess.FailedToStart:  # any other error is followed by `finished`
-            self._tell(None)
 
     def _tell(self, code: int | None) -> None:
         done, self._done = self._done, None

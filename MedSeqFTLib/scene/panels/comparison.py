@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Agreements = list[tuple["Label", "float | None"]]
 
 
+VIEWS = ("Red", "Yellow")
+
+
 class Comparison:
     """Segments the session's volume with one version, then with the other; then shows both."""
 
@@ -114,7 +117,7 @@ class Comparison:
         logic = self._session.logic
         assert logic is not None
         nodes = [job.load() for job in self._jobs]
-        place_side_by_side(nodes)
+        place_side_by_side(self._volume(), nodes)
         records = [job.result(Segmentation) for job in self._jobs]
         self.ui.compareLabel.text = _("Comparing the voxels...")
         self._background.run(lambda: agreement(logic.workspace, records), self._tell)
@@ -127,7 +130,8 @@ class Comparison:
         fit_height(ui.compareTable, 8)
         ui.compareTable.visible = True
         ui.compareLabel.text = _(
-            "{first} and {second} are in the scene as two new segmentations. Dice between them, 1 where they agree:"
+            "{first} is shown on the left, {second} on the right: two new segmentations. Dice between them, 1 where "
+            "they agree:"
         ).format(first=first, second=second)
         self._session.changed()
 
@@ -170,13 +174,20 @@ def agreement(workspace: Workspace, records: list[Segmentation]) -> Agreements:
     return found
 
 
-def place_side_by_side(nodes: list[Any]) -> None:
-    """One result in the red view, the other in the yellow one, which shows the same slices; where there are views."""
+def place_side_by_side(volume: Any, nodes: list[Any]) -> None:
+    """One result in the red view, the other in the yellow one, on the same slices of the volume; if there are views."""
     manager = slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
     if manager is None:
         return
     manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-    for node, view in zip(nodes, ("vtkMRMLSliceNodeRed", "vtkMRMLSliceNodeYellow"), strict=True):
-        node.GetDisplayNode().SetViewNodeIDs([view])
-        if slice_node := node.GetScene().GetNodeByID(view):
-            slice_node.SetOrientationToAxial()
+    for node, name in zip(nodes, VIEWS, strict=True):
+        node.GetDisplayNode().SetViewNodeIDs([f"vtkMRMLSliceNode{name}"])
+    scene = volume.GetScene()
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene):
+        if composite.GetLayoutName() in VIEWS:
+            composite.SetBackgroundVolumeID(volume.GetID())
+            composite.SetLinkedControl(True)
+    red, yellow = (scene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in VIEWS)
+    if red is not None and yellow is not None:
+        yellow.GetSliceToRAS().DeepCopy(red.GetSliceToRAS())
+        yellow.UpdateMatrices()

@@ -110,6 +110,7 @@ class Installer:
     # the steps
 
     def _torch(self) -> None:
+        packages.look_again()
         if importlib.util.find_spec("torch") is None:
             self._tell(_("Installing PyTorch; this takes some minutes, and the window hardly answers meanwhile."))
             extension = _pytorch_extension()
@@ -124,6 +125,7 @@ class Installer:
         self._import(["torch"])
 
     def _packages(self) -> None:
+        packages.look_again()  # for torch, which is held at what was installed just now
         self._tell(_("Installing the other packages..."))
         fixed = self.log.with_name("MedSeqFT-constraints.txt")
         fixed.write_text("\n".join(packages.constraints()) + "\n", encoding="utf-8")

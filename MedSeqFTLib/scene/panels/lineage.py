@@ -97,6 +97,6 @@ def why_not_promoted(logic: SceneLogic, task: str, row: Row | None, reason: str)
     for_it, sentence = logic.verdict(row.version)
     if not for_it and not reason:
         return _(
-            "The held-out cases are against it: {version} is {verdict} To promote it all the same, write a reason."
+            "Held-out cases do not show that {version} is better: {verdict} To promote it all the same, write a reason."
         ).format(version=row.version, verdict=sentence)
     return ""

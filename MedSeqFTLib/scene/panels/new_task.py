@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.panel import on, say
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.tables import fill, fit_height, paint
 
 if TYPE_CHECKING:
-    from MedSeqFTLib.workspace.schema import Label
+    from MedSeqFTLib.workspace.schema import Label, Task
 
 ROWS = 8
 
@@ -25,6 +25,7 @@ class NewTask:
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         self.ui, self._session = ui, session
+        self._background = Background()  # another process may be writing, and is waited for
         ui.newTaskFrame.visible = False
         on(ui.newTaskButton.clicked, self.show)
         on(ui.newTaskNameLineEdit.textChanged, self._offer)
@@ -40,7 +41,8 @@ class NewTask:
             self._offer()
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """The window is going."""
+        self._background.close()
 
     def _offer(self) -> None:
         ui = self.ui
@@ -78,15 +80,20 @@ class NewTask:
         return _("The workspace has a task {name} already; choose another name.").format(name=name) if taken else ""
 
     def _create(self) -> None:
+        from MedSeqFTLib.scene.tasks import task_of
+
         ui, logic = self.ui, self._session.logic
         assert logic is not None
         node = ui.newTaskSegmentationSelector.currentNode()
-        name = str(ui.newTaskNameLineEdit.text).strip()
-        task = logic.new_task(name, str(ui.newTaskModalityComboBox.currentText), node)
+        name, modality = str(ui.newTaskNameLineEdit.text).strip(), str(ui.newTaskModalityComboBox.currentText)
+        task = task_of(name, modality, node)
+        self._background.run(lambda: logic.workspace.add_task(task), self._created, self._offer)
+        ui.createTaskButton.enabled = False
+
+    def _created(self, task: Task) -> None:
         self._session.parameters.task = task.name
-        ui.newTaskNameLineEdit.text = ""
-        ui.newTaskButton.checked = False
-        slicer.util.showStatusMessage(_("Task {name} was made.").format(name=task.name), 3000)
+        self.ui.newTaskNameLineEdit.text = ""
+        self.ui.newTaskButton.checked = False
         self._session.changed()
 
 

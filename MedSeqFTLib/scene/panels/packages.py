@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from importlib import metadata
@@ -34,16 +35,26 @@ REQUIREMENTS = Path(__file__).resolve().parents[3] / "Resources" / "Requirements
 
 def missing_packages() -> list[str]:
     """The modules of NEEDED that this Python cannot find."""
-    importlib.invalidate_caches()
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
+def look_again() -> None:
+    """Packages may have come or gone."""
+    importlib.invalidate_caches()
+    _versions.clear()
+
+
 def version_of(package: str) -> str | None:
-    """The installed version of a package; None if there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    """The installed version of a package, as of the last `look_again`; None if there is none."""
+    if package not in _versions:
+        try:
+            _versions[package] = metadata.version(package)  # 5 ms: it reads the whole description
+        except metadata.PackageNotFoundError:
+            _versions[package] = None
+    return _versions[package]
+
+
+_versions: dict[str, str | None] = {}
 
 
 def requirements(part: str = "runtime") -> dict[str, str]:

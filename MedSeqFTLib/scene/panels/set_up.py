@@ -26,6 +26,7 @@ class SetUpPanel(Panel):
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets; what takes time is done as soon as the window is there."""
         super().__init__(ui, session, ui.setUpCollapsibleButton, ui.packagesLabel)
+        packages.look_again()
         self._opening = Opening(session)
         self._device = Device(self._device_told)
         log = Path(str(qt.QSettings().fileName())).parent / LOG
@@ -158,6 +159,7 @@ class SetUpPanel(Panel):
 
     def _installed(self, why: str) -> None:
         self.ui.installBar.visible = False
+        packages.look_again()
         self.session.changed()
         if why:
             self._complain(why)
@@ -188,6 +190,7 @@ class SetUpPanel(Panel):
     # the System lines
 
     def _look_again(self) -> None:
+        packages.look_again()
         self._device.ask()
         self.session.changed()
 
@@ -219,7 +222,7 @@ def _question() -> str:
         "there are never replaced."
     ).format(names=", ".join(lines) or _("none is missing"))
     if others := packages.replaceable():
-        told += "\n" + _("Other extensions may have installed these, which will be replaced: {names}.").format(
+        told += "\n" + _("These came with Slicer or another extension, and will be replaced: {names}.").format(
             names="; ".join(others)
         )
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -104,7 +105,7 @@ class TaskPanel(Panel):
         logic, task, ui = self.session.logic, self.session.task, self.ui
         if logic is None:
             return
-        busy = _("The files of a version are being checked.") if self._background.is_active else ""
+        busy = _("Another version is just becoming current.") if self._background.is_active else ""
         no_task = "" if task else _("Choose or create a task first.")
         row = self._row()
         why = busy or no_task or why_not_promoted(logic, task, row, self._reason())
@@ -123,15 +124,19 @@ class TaskPanel(Panel):
     def _promote(self) -> None:
         row, logic, reason = self._row(), self.session.logic, self._reason()
         assert row is not None and logic is not None
-        self._background.run(lambda: logic.promote(row.version, reason), lambda _none: self._moved(), self._offer)
-        say(self.ui.versionStateLabel, _("Checking the files of {version}...").format(version=row.version))
-        self.ui.promoteButton.enabled = self.ui.rollBackButton.enabled = False
+        told = _("Checking the files of {version}...").format(version=row.version)
+        self._move(lambda: logic.promote(row.version, reason), told)
 
     def _roll_back(self) -> None:
-        logic, task = self.session.logic, self.session.task
+        logic, task, reason = self.session.logic, self.session.task, self._reason()
         assert logic is not None
-        logic.roll_back(task, self._reason())
-        self._moved()
+        self._move(lambda: logic.roll_back(task, reason), _("Taking back the last promotion..."))
+
+    def _move(self, action: Callable[[], object], told: str) -> None:
+        """In the background: files are read to be checked, and another process may be writing."""
+        self._background.run(action, lambda _result: self._moved(), self._offer)
+        say(self.ui.versionStateLabel, told)
+        self.ui.promoteButton.enabled = self.ui.rollBackButton.enabled = False
 
     def _moved(self) -> None:
         self.ui.reasonLineEdit.text = ""
