@@ -214,6 +214,9 @@ def test_the_computer_is_told(window: Window, monkeypatch: pytest.MonkeyPatch, t
     assert ui.deviceLabel.text.splitlines()[0] == "NVIDIA H100 80GB HBM3, 79.1 of 79.6 GiB free, driver 550.54.15"
     assert ui.programLabel.text.startswith("Slicer 5.12.4, Python 3.")
     assert "GiB of disk free" in ui.memoryLabel.text
+    assert "PyTorch is built for the CPU alone" in ui.deviceLabel.text or "+cpu" not in ui.torchLabel.text
+    assert ui.systemGroupBox.collapsed
+    ui.systemGroupBox.collapsed = False
     window.click(ui.copyButton)
     copied = slicer.app.clipboard().text()
     assert len(copied.splitlines()) >= 6
@@ -269,6 +272,8 @@ def test_missing_packages_keep_the_workspace_closed(
     ui = window.ui
     assert ui.packagesLabel.text.startswith("2 of 21 missing: torch, peft. Press Install.")
     assert logic(window) is None
+    assert ui.systemGroupBox.title == "System: 2 packages are missing"
+    assert not ui.systemGroupBox.collapsed
     for widget in (ui.openWorkspaceButton, ui.newWorkspaceButton, ui.workspaceLineEdit):
         assert not widget.isEnabled()
         assert widget.toolTip == "Install the missing packages first."
@@ -287,6 +292,7 @@ def begin(window: Window, monkeypatch: pytest.MonkeyPatch, *missing: str, **slic
     window.installers.install(monkeypatch, **slicer_has)
     absent = lacking(monkeypatch, *missing)
     window.widget.session.changed()
+    window.ui.systemGroupBox.collapsed = False
     window.dialogs.expect("These packages will be downloaded")
     if "torch" in missing and slicer_has.get("torch", True):
         window.dialogs.expect("PyTorch will be downloaded")
@@ -454,8 +460,10 @@ def test_a_package_of_another_extension_is_named_before_it_is_replaced(
         packages, "version_of", lambda name: {"monai": "1.3.0", "numpy": "1.26.4"}.get(name, real(name))
     )
     assert packages.replaceable() == ["monai 1.3.0, not >=1.6.1,<1.7"]
-    window.widget.session.changed()
-    assert "numpy 1.26.4" in window.ui.packagesLabel.text
+    window.reopen()
+    settled(window)
+    assert not window.ui.systemGroupBox.collapsed
+    assert "to replace what MedSeqFT is not tested with: monai 1.3.0" in window.ui.packagesLabel.text
     window.dialogs.expect("and will be replaced: monai 1.3.0", False)
     window.click(window.ui.installButton)
 
@@ -467,3 +475,22 @@ def test_a_version_that_pip_does_not_understand_is_no_constraint(
     versions = {"torch": "2.13.0+cu128", "numpy": "2.3.1", "simpleitk": "2.5.0-g43b2"}
     monkeypatch.setattr(part("packages"), "version_of", versions.get)
     assert part("packages").constraints() == ["torch==2.13.0+cu128", "numpy==2.3.1"]
+
+
+def test_another_numpy_of_slicer_is_told_and_stays(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    packages, real = part("packages"), part("packages").version_of
+    monkeypatch.setattr(packages, "version_of", lambda name: "2.0.2" if name == "numpy" else real(name))
+    window.widget.session.changed()
+    assert "which stay, though MedSeqFT is tested with others: numpy 2.0.2" in window.ui.packagesLabel.text
+    assert not window.ui.installButton.isEnabled()
+
+
+def test_looking_again(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    settled(window)
+    absent = lacking(monkeypatch, "peft")
+    window.ui.systemGroupBox.collapsed = False
+    window.click(window.ui.refreshButton)
+    assert window.ui.packagesLabel.text.startswith("1 of 21 missing: peft.")
+    absent.clear()
+    window.click(window.ui.refreshButton)
+    assert window.ui.packagesLabel.text.startswith("All 21 found.")

@@ -164,6 +164,8 @@ def test_choosing_a_task_is_kept_with_the_scene(window: Window, versions: Worksp
     assert window.widget.logic.getParameterNode().task == "more-balls"
     assert told == ["more-balls"]
     assert window.ui.taskStateLabel.text.startswith("No model yet")
+    slicer.mrmlScene.Clear()
+    assert window.widget.logic.getParameterNode().task == "more-balls"  # of the new scene
     window.reopen()
     opened(window, versions)
     assert window.ui.taskComboBox.currentText == "more-balls"

@@ -62,6 +62,11 @@ class SetUpPanel(Panel):
         if logic is not None:
             ui.workspaceLineEdit.text = str(logic.workspace.folder)
         ui.workspaceLabel.text = self._workspace_text()
+        ui.systemGroupBox.title = (
+            _("System: {count} packages are missing").format(count=len(missing))
+            if missing
+            else _("System: all packages are there")
+        )
         for widget, tip in (
             (ui.workspaceLineEdit, _("The folder that keeps tasks, cases, model versions and jobs; Enter opens it.")),
             (ui.openWorkspaceButton, _("Choose a folder that is a workspace.")),
@@ -79,9 +84,10 @@ class SetUpPanel(Panel):
 
     def _begin(self) -> None:
         """What the window does not wait for."""
+        self.ui.systemGroupBox.collapsed = not self._is_unfinished(packages.missing_packages())
         self._device.ask()
         self._opening.reopen()
-        if qt.QSettings().value(PENDING) and not self._installer.is_active:
+        if self._is_pending() and not self._installer.is_active:
             self._go_on()
 
     # the workspace
@@ -127,9 +133,8 @@ class SetUpPanel(Panel):
 
     def _offer(self, missing: list[str]) -> None:
         button = self.ui.installButton
-        pending = bool(qt.QSettings().value(PENDING))
-        button.text = _("Go on installing") if pending else _("Install packages...")
-        to_do = bool(missing or packages.replaceable() or pending)
+        button.text = _("Go on installing") if self._is_pending() else _("Install packages...")
+        to_do = self._is_unfinished(missing)
         button.enabled = to_do and not self._installer.is_active
         if self._installer.is_active:
             button.toolTip = _("The installation is running.")
@@ -138,9 +143,15 @@ class SetUpPanel(Panel):
         else:
             button.toolTip = _("All packages are there.")
 
+    def _is_pending(self) -> bool:
+        """True if an installation was begun and has not ended well."""
+        return bool(qt.QSettings().value(PENDING))
+
+    def _is_unfinished(self, missing: list[str]) -> bool:
+        return bool(missing or packages.replaceable() or self._is_pending())
+
     def _install(self) -> None:
-        pending = bool(qt.QSettings().value(PENDING))
-        if pending or slicer.util.confirmOkCancelDisplay(_question(), _("Install packages")):
+        if self._is_pending() or slicer.util.confirmOkCancelDisplay(_question(), _("Install packages")):
             qt.QSettings().setValue(PENDING, True)
             self._installer.start()
 
@@ -236,9 +247,14 @@ def _found(missing: list[str]) -> str:
 
 
 def _next_step(missing: list[str]) -> str:
-    unfit = packages.unfit()
     if missing:
         return _("Press Install.")
-    if unfit:
-        return _("Not the versions that MedSeqFT is tested with: {names}.").format(names="; ".join(unfit))
+    others = packages.replaceable()
+    if others:
+        return _("Press Install to replace what MedSeqFT is not tested with: {names}.").format(names="; ".join(others))
+    own = packages.unfit()
+    if own:
+        return _("Slicer's own, which stay, though MedSeqFT is tested with others: {names}.").format(
+            names="; ".join(own)
+        )
     return ""

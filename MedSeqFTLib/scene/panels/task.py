@@ -66,15 +66,16 @@ class TaskPanel(Panel):
     # the task
 
     def _fill_tasks(self, names: list[str]) -> None:
-        """The list follows the workspace; a task that the scene names stays chosen, else the first one is taken."""
+        """The list follows the workspace. A new scene names no task, and gets the one that was chosen before."""
         combo = self.ui.taskComboBox
+        before = [name for name in (self.session.task, str(combo.currentText), *names) if name in names]
         combo.blockSignals(True)
         combo.clear()
         combo.addItems(names)
-        wanted = self.session.task or (names[0] if names else "")
-        if wanted:
-            combo.setCurrentIndex(names.index(wanted))
-            self.session.parameters.task = wanted
+        if before:
+            combo.setCurrentIndex(names.index(before[0]))
+        if before and self.session.parameters.task != before[0]:  # or else the scene would count as changed
+            self.session.parameters.task = before[0]
         combo.enabled = bool(names)
         combo.blockSignals(False)
 
