@@ -374,9 +374,21 @@ def test_without_the_extension_pytorch_it_is_told_how_to_get_it(
 def test_torch_that_is_refused_stops_the_installation(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     begin(window, monkeypatch, "torch", "peft")
     window.dialogs._script[-1] = ("PyTorch will be downloaded", False)
-    window.dialogs.expect("as you wished")
     window.click(window.ui.installButton)
+    assert "as you wished" in window.ui.installLabel.text
     assert window.installers.calls == []
+    assert window.ui.installButton.text == "Install packages..."
+
+
+def test_a_pip_that_outlives_the_window_disturbs_nobody(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    absent = begin(window, monkeypatch, "peft")
+    window.click(window.ui.installButton)
+    window.wait_until(lambda: window.installers.calls)
+    window.close()
+    absent.clear()
+    window.installers.finish()
+    window._open()
+    window.wait_until(lambda: "can be imported" in window.ui.installLabel.text)  # it was agreed to, and is checked
 
 
 @pytest.mark.parametrize(

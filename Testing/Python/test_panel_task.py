@@ -188,7 +188,7 @@ def test_the_lineage(window: Window, versions: Workspace) -> None:  # noqa: F811
     opened(window, versions)
     ui = window.ui
     assert ui.taskStateLabel.text == "M1 segments this task: held-out Dice 0.800 (cases: 1)."
-    made = [f"{version.created:%Y-%m-%d %H:%M} UTC" for version in versions.versions()]
+    made = [f"{version.created:%Y-%m-%d %H:%M}" for version in versions.versions()]
     assert table(ui.lineageTable) == [
         ["M0", "foundation", "", "", "", "0 + 0", made[0]],
         ["M1", "current", "0.800", "", "M0", "2 + 1", made[1]],

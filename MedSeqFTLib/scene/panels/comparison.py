@@ -126,7 +126,7 @@ class Comparison:
         first, second = (str(job.folder.job.settings["version"]) for job in self._jobs)
         ui = self.ui
         rows = [(label.name, _("neither has it") if dice is None else f"{dice:.3f}") for label, dice in found]
-        fill(ui.compareTable, (_("Label"), _("Dice")), rows, numbers=(1,))
+        fill(ui.compareTable, (_("Label"), _("Dice")), rows)
         fit_height(ui.compareTable, 8)
         ui.compareTable.visible = True
         ui.compareLabel.text = _(

@@ -58,8 +58,8 @@ class Installer:
         self._steps: Iterator[Callable[[], None]] = iter(())
         self._child = Child()
         self._before: dict[str, str] = {}
-        self.is_active = False
-        self.needs_restart = False
+        self.is_active = self.is_closed = False
+        self.needs_restart = self.was_refused = False
 
     def start(self) -> None:
         """Install what is missing, and check it."""
@@ -70,7 +70,8 @@ class Installer:
         self._begin(self._check_all)
 
     def close(self) -> None:
-        """The window is going. A pip that runs goes on."""
+        """The window is going. A pip that runs goes on, and nobody is told."""
+        self.is_closed = True
         self._child.forget()
 
     def log_tail(self) -> str:
@@ -80,12 +81,16 @@ class Installer:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
 
     def _begin(self, *steps: Callable[[], None]) -> None:
-        self.is_active, self.needs_restart = True, False
+        self.is_active, self.needs_restart, self.was_refused = True, False, False
+        with contextlib.suppress(OSError):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
         self._before, self._steps = _versions(), iter(steps)
         self._write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
         self._next()
 
     def _next(self) -> None:
+        if self.is_closed:
+            return
         step = next(self._steps, None)
         if step is None:
             self._end("")
@@ -98,6 +103,8 @@ class Installer:
             self._end(_("It failed: {error}").format(error=error))
 
     def _end(self, why: str) -> None:
+        if self.is_closed:
+            return
         self.is_active = False
         self.needs_restart = not why and _changed_while_imported(self._before)
         self._write(why or "done")
@@ -117,6 +124,7 @@ class Installer:
             with self._heard():
                 found = extension.installTorch(askConfirmation=True, torchVersionRequirement=packages.torch_bounds())
             if found is None:
+                self.was_refused = True
                 raise InstallError(_("PyTorch was not installed, as you wished; nothing else was, either."))
         self._next()
 

@@ -40,7 +40,7 @@ def rows(logic: SceneLogic, task: str) -> list[Row]:
                 version=told.version,
                 parent=told.parent or "",
                 task=told.task,
-                created=told.created,
+                created=told.created.removesuffix(" UTC"),
                 training=len(version.train_cases),
                 held_out=len(version.validation_cases),
                 dice=_dice(version),

@@ -171,8 +171,12 @@ class SetUpPanel(Panel):
     def _installed(self, why: str) -> None:
         self.ui.installBar.visible = False
         packages.look_again()
+        if self._installer.was_refused:
+            qt.QSettings().remove(PENDING)
         self.session.changed()
-        if why:
+        if self._installer.was_refused:
+            say(self.ui.installLabel, why)
+        elif why:
             self._complain(why)
         elif self._installer.needs_restart:
             self._ask_for_restart()
