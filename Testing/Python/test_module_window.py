@@ -44,7 +44,7 @@ def test_the_module_tells_slicer_what_it_is(window: Window) -> None:  # noqa: F8
 
 
 def test_the_layer_is_as_strict_as_pythonqt(window: Window) -> None:  # noqa: F811
-    label = window.ui.versionLabel
+    label = window.ui.workspaceLabel
     with pytest.raises(AttributeError, match="txt"):
         label.txt = "misspelt"
     with pytest.raises(AttributeError, match="setTxt"):

@@ -74,6 +74,9 @@ def test_a_folder_is_chosen_or_typed(window: Window, tmp_path: Path) -> None:  #
     assert logic(window).workspace.folder == first.folder
     window.type(window.ui.workspaceLineEdit, str(second.folder))
     assert logic(window).workspace.folder == second.folder
+    inside(window.ui.workspaceLineEdit).setText("half a pa")
+    window.widget.session.changed()
+    assert window.ui.workspaceLineEdit.text == "half a pa"  # what is typed stays
     window.dialogs.expect(CHOOSE, None)
     window.click(window.ui.openWorkspaceButton)  # and thought better of it
     assert logic(window).workspace.folder == second.folder
@@ -280,7 +283,7 @@ def test_missing_packages_keep_the_workspace_closed(
     window.dialogs.expect("torch (200 MB for the CPU, up to 5 GB for a GPU), peft", False)
     window.click(ui.installButton)
     assert window.installers.calls == []
-    assert not slicer.app.userSettings().value(part("set_up").PENDING)
+    assert not slicer.app.userSettings().value(part("installing").PENDING)
 
 
 def begin(window: Window, monkeypatch: pytest.MonkeyPatch, *missing: str, **slicer_has: bool) -> set[str]:  # noqa: F811
@@ -318,7 +321,7 @@ def test_installing_in_slicer_5_12(window: Window, monkeypatch: pytest.MonkeyPat
     absent.clear()
     window.installers.finish()
     window.wait_until(lambda: "can be imported" in window.ui.installLabel.text)
-    assert not slicer.app.userSettings().value(part("set_up").PENDING)
+    assert not slicer.app.userSettings().value(part("installing").PENDING)
     assert window.ui.packagesLabel.text.startswith("All 3 found.")
 
 
@@ -341,7 +344,7 @@ def test_installing_in_slicer_5_10(window: Window, monkeypatch: pytest.MonkeyPat
 
 
 def log() -> Path:
-    return Path(slicer.app.userSettings().fileName()).parent / part("set_up").LOG
+    return Path(slicer.app.userSettings().fileName()).parent / part("installing").LOG
 
 
 def test_pip_that_fails_is_told_with_its_last_lines(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -417,20 +420,20 @@ def test_a_restart_goes_on_where_it_stopped(window: Window, monkeypatch: pytest.
     window.click(window.ui.installButton)
     window.wait_until(lambda: window.installers.calls)
     absent.clear()
-    window.widget.panels[0]._installer._before["numpy"] = "1.0"  # as if pip had replaced it
+    window.widget.panels[0]._installing._installer._before["numpy"] = "1.0"  # as if pip had replaced it
     window.dialogs.expect("Restart now?")
     window.installers.finish()
     window.wait_until(lambda: slicer.app.restarts)
     window.reopen()
     window.wait_until(lambda: "can be imported" in window.ui.installLabel.text)
-    assert not slicer.app.userSettings().value(part("set_up").PENDING)
+    assert not slicer.app.userSettings().value(part("installing").PENDING)
 
 
 def test_after_a_restart_that_left_something_to_do_nothing_is_installed_unasked(
     window: Window,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    slicer.app.userSettings().setValue(part("set_up").PENDING, True)
+    slicer.app.userSettings().setValue(part("installing").PENDING, True)
     lacking(monkeypatch, "peft")
     window.reopen()
     window.wait_until(lambda: "press Go on installing" in window.ui.installLabel.text)
@@ -439,7 +442,7 @@ def test_after_a_restart_that_left_something_to_do_nothing_is_installed_unasked(
 
 def test_all_that_is_needed_can_be_imported_by_a_child(window: Window) -> None:  # noqa: F811
     """The real check, of the real packages."""
-    window.widget.panels[0]._installer.check()
+    window.widget.panels[0]._installing._installer.check()
     window.wait_until(lambda: "can be imported" in window.ui.installLabel.text, 120)
 
 
