@@ -91,8 +91,8 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     window.choose(ui.adaptPresetComboBox, "quick")
     assert "about" in ui.adaptEstimateLabel.text
     assert window.widget.session.parameters.preset == "quick"
-    window.choose(ui.adaptPlotComboBox, "losses")
     layout = slicer.app.layoutManager().layout
+    window.choose(ui.adaptPlotComboBox, "losses")
     window.click(ui.adaptButton)
     assert ui.adaptButton.text == "Cancel"
     assert not ui.adaptPreflightLabel.visible
@@ -201,6 +201,22 @@ def test_a_worker_that_died_shows_its_last_lines(
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
 
 
+def test_a_workspace_that_was_moved_is_told(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ui = begun(window, workspace, monkeypatch, "slow")
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
+    end_workers(workspace)
+    window.dialogs.expect("is gone: the workspace was moved")
+    workspace.folder.rename(workspace.folder.with_name("elsewhere"))
+    window.wait_until(lambda: window.dialogs.shown)
+    assert ui.adaptButton.text == "Adapt"
+    ui = show(window, Workspace.open(workspace.folder.with_name("elsewhere")))
+    assert ui.adaptResumeButton.visible
+
+
 def test_out_of_memory_is_told_in_the_worker_s_words(
     window: Window,  # noqa: F811
     workspace: Workspace,
@@ -222,6 +238,22 @@ def test_another_job_on_the_workspace_prevents_the_start(
     window.click(ui.adaptCheckButton)
     assert f"{job.id} is being worked on" in ui.adaptPreflightLabel.text
     assert not ui.adaptButton.enabled
+
+
+def test_a_job_of_another_slicer_is_followed(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ui = show(window, workspace)
+    runner_of(monkeypatch, "job_runners:slow")
+    control.start_job(workspace, control.new_job(workspace, "adapt", "balls", {}))
+    window.dialogs.expect("already running on this workspace (adapt balls)")
+    window.click(ui.adaptButton)
+    assert ui.adaptButton.text == "Adapt"
+    window.click(ui.adaptCheckButton)
+    assert ui.adaptButton.text == "Cancel"
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
 
 
 def test_no_disk_and_no_right_to_write(window: Window, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -59,8 +59,7 @@ class AdaptPanel(Panel):
     def state(self) -> str:
         job = self._watch.job
         if job is not None and job.is_active:
-            told = _("Adapting to {task} since {time}. You may go on working, or end Slicer.")
-            return told.format(task=job.folder.job.task, time=f"{job.folder.job.created.astimezone():%H:%M}")
+            return _told(job)
         return self.session.why_no_task() or _("The model learns the accepted cases of {task}.").format(
             task=self.session.task
         )
@@ -103,7 +102,10 @@ class AdaptPanel(Panel):
         self._watch.offer(obstacle(checks), _("Learn the accepted cases of {task}.").format(task=task))
 
     def _look_again(self) -> None:
+        """At what may have changed outside of this window; a job that another Slicer started is followed."""
         self._gpu = None
+        if not self._watch.is_active:
+            self._attached = None
         self.refresh()
 
     def _look_at_gpu(self) -> None:
@@ -114,20 +116,19 @@ class AdaptPanel(Panel):
     # while it runs
 
     def _attach(self) -> None:
-        """Follow the newest adaptation of a workspace that was just opened, if it runs or can be resumed."""
+        """Plot the newest adaptation of a workspace that was just opened; follow it if it runs or can be resumed."""
         if self.session.logic is self._attached:
             return
         self._attached = self.session.logic
         self._watch.forget()
-        self._plot.begin(_("Losses"))
         job = self.session.logic.latest("adapt") if self.session.logic is not None else None
-        if job is not None and job.state != "finished":
-            self._follow(job)
-
-    def _follow(self, job: Following) -> None:
+        if job is None:
+            self._plot.begin(_("Losses"))
+            return
         self._begin_plot(job)
         self._plot.take_in(job.folder.events()[0])
-        self._watch.follow(job)
+        if job.state != "finished":
+            self._watch.follow(job)
 
     def _start(self) -> Following:
         job = self._logic().adapt(self.session.task, self._preset())
@@ -143,6 +144,8 @@ class AdaptPanel(Panel):
 
     def _progressed(self, _job: Following, events: Sequence[Event]) -> None:
         self._plot.take_in(events)
+        if any(event.kind == "warning" or event.device for event in events):
+            self.ui.adaptStateLabel.text = self.state()
 
     def _finished(self, _job: Following) -> None:
         self.session.changed()
@@ -178,6 +181,14 @@ class AdaptPanel(Panel):
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None, "only called where a workspace is open"
         return self.session.logic
+
+
+def _told(job: Following) -> str:
+    began, device = f"{job.folder.job.created.astimezone():%H:%M}", job.progress.device
+    where = _(" on {device}").format(device=device) if device else ""
+    told = _("Adapting to {task} since {time}{where}. You may go on working, or end Slicer.")
+    lines = [told.format(task=job.folder.job.task, time=began, where=where)]
+    return "\n".join([*lines, *(_("Warning: {text}").format(text=text) for text in job.progress.warnings[-1:])])
 
 
 def _forecast(found: Estimate) -> str:

@@ -46,20 +46,16 @@ class ExportPanel(Panel):
             self._attached = self.session.logic
             self._exporting.forget()
             self._reporting.forget()
+        if self.session.task:
+            self._fill()
         super().refresh()
 
     def state(self) -> str:
         count = self.ui.exportListWidget.count
-        return _("{count} to choose from.").format(count=count) if count else self._nothing()
+        return self._nothing() or _("{count} to choose from.").format(count=count)
 
     def _nothing(self) -> str:
         return "" if self.ui.exportListWidget.count else _("Nothing to export yet: accept a case, or segment a volume.")
-
-    def obstacle(self) -> str:
-        found = self.session.why_no_task()
-        if not found:
-            self._fill()
-        return found
 
     def show(self) -> None:
         self._offer()

@@ -115,7 +115,7 @@ class JobWatch:
         try:
             events = job.poll()
         except MedSeqFTError:
-            self._timer.stop()
+            self.forget()
             raise
         self._progressed(job, events)
         if job.is_active:
