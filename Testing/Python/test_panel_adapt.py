@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -254,6 +255,36 @@ def test_a_job_of_another_slicer_is_followed(
     window.click(ui.adaptCheckButton)
     assert ui.adaptButton.text == "Cancel"
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the fake program is a shell script")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("NVIDIA H100 80GB HBM3, 80995, 81559", "NVIDIA H100 80GB HBM3, 79.1 GiB of 79.6 GiB free"),
+        ("NVIDIA T400, 512, 2048", "Close programs that use the GPU"),
+        ("NVIDIA A100, MIG, [N/A], [N/A]", "NVIDIA A100, MIG"),
+        ("No devices were found", "none found"),
+    ],
+)
+def test_the_gpu_is_told_by_its_driver(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    told: str,
+) -> None:
+    """The driver's program is a fake, which answers after a while; torch for GPUs is a pretence."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nsleep 0.3\necho '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "2.9.0+cu128")
+    ui = show(window, workspace)
+    assert "looking..." in ui.adaptPreflightLabel.text
+    window.wait_until(lambda: told in ui.adaptPreflightLabel.text)
 
 
 def test_no_disk_and_no_right_to_write(window: Window, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -39,6 +39,7 @@ class AdaptPanel(Panel):
         self._attached: SceneLogic | None = None
         self._shown: tuple[object, ...] = ()  # what the outcome is of
         self._gpu: GpuProbe | None = None
+        self._tip = str(ui.adaptPresetComboBox.toolTip)
         self._timer = qt.QTimer()
         self._timer.setInterval(_GPU_INTERVAL)
         on(self._timer.timeout, self._look_at_gpu)
@@ -72,8 +73,7 @@ class AdaptPanel(Panel):
         self._watch.close()
         self._timer.stop()
         self._plot.close()
-        if self._gpu is not None:
-            self._gpu.close()
+        self._forget_gpu()
 
     # before
 
@@ -86,6 +86,7 @@ class AdaptPanel(Panel):
         for widget in (self.ui.adaptEstimateLabel, self.ui.adaptEstimateCaption):
             widget.visible = wanted
         self.ui.adaptPresetComboBox.enabled = not running
+        self.ui.adaptPresetComboBox.toolTip = _("It cannot be changed while a job runs.") if running else self._tip
         if not wanted:
             self._watch.offer(self.session.why_no_task())
         elif not self.ui.adaptCollapsibleButton.collapsed:
@@ -103,10 +104,15 @@ class AdaptPanel(Panel):
 
     def _look_again(self) -> None:
         """At what may have changed outside of this window; a job that another Slicer started is followed."""
-        self._gpu = None
+        self._forget_gpu()
         if not self._watch.is_active:
             self._attached = None
         self.refresh()
+
+    def _forget_gpu(self) -> None:
+        if self._gpu is not None:
+            self._gpu.close()
+        self._gpu = None
 
     def _look_at_gpu(self) -> None:
         if self._gpu is None or self._gpu.answered:
@@ -129,6 +135,7 @@ class AdaptPanel(Panel):
         self._plot.take_in(job.folder.events()[0])
         if job.state != "finished":
             self._watch.follow(job)
+            self.ui.adaptCollapsibleButton.collapsed = False
 
     def _start(self) -> Following:
         job = self._logic().adapt(self.session.task, self._preset())
@@ -172,7 +179,10 @@ class AdaptPanel(Panel):
         rows = logic.outcome(version.id)
         self.ui.adaptVerdictLabel.text = _verdict(version, is_current, *logic.verdict(version.id))
         fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task)
-        fill_picks(self.ui.adaptPicksTreeWidget, logic.picks(version.id))
+        picks, method = logic.picks(version.id), version.selection.method if version.selection else ""
+        fill_picks(self.ui.adaptPicksTreeWidget, picks)
+        self.ui.adaptPicksCaption.text = _("Cases kept for later tasks ({method}):").format(method=method.upper())
+        self.ui.adaptPicksCaption.visible = self.ui.adaptPicksTreeWidget.visible = bool(picks)
         self._plot.compare(rows)
 
     def _preset(self) -> str:

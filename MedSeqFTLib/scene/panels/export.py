@@ -34,6 +34,7 @@ class ExportPanel(Panel):
         self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
         self._listed: tuple[object, ...] = ()
         self._attached: SceneLogic | None = None
+        self._tip = str(ui.exportListWidget.toolTip)
         ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
         on(ui.exportListWidget.itemSelectionChanged, self._offer)
         on(ui.exportAllCheckBox.toggled, self._offer)
@@ -81,6 +82,7 @@ class ExportPanel(Panel):
     def _offer(self) -> None:
         everything = self.ui.exportAllCheckBox.checked
         self.ui.exportListWidget.enabled = not everything
+        self.ui.exportListWidget.toolTip = _("All is checked: everything is exported.") if everything else self._tip
         obstacle = "" if self._names() else self._nothing() or _("Select what to export, or check All.")
         self._exporting.offer(obstacle, _("Write .seg.nrrd, .labels.nrrd and .json files into the folder."))
         there = self._folder().is_dir()
