@@ -66,7 +66,7 @@ def test_what_is_needed_is_listed_with_the_mend(window: Window, tmp_path: Path) 
     add_balls(empty, tmp_path, empty.task("balls"), range(2), Role.TRAIN)
     window.click(ui.adaptCheckButton)
     assert ui.adaptButton.enabled
-    assert "2, of which 2 are new." in ui.adaptPreflightLabel.text
+    assert "2, of which 2 are new or corrected since." in ui.adaptPreflightLabel.text
 
 
 def test_learned_cases_are_not_learned_again(window: Window, adapted: Workspace) -> None:  # noqa: F811

@@ -84,7 +84,7 @@ def _train(train: int, new: int, current: str) -> Check:
     if not new:
         found = _("{count}, and {version} has learned all of them.").format(count=train, version=current)
         return Check(name, "bad", found, _("Accept more cases with the role train in Correct."))
-    return Check(name, "good", _("{count}, of which {new} are new.").format(count=train, new=new))
+    return Check(name, "good", _("{count}, of which {new} are new or corrected since.").format(count=train, new=new))
 
 
 def _held_out(count: int) -> Check:
