@@ -95,7 +95,7 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     layout = slicer.app.layoutManager().layout
     window.choose(ui.adaptPlotComboBox, "losses")
     window.click(ui.adaptButton)
-    assert ui.adaptButton.text == "Cancel"
+    window.wait_until(lambda: ui.adaptButton.text == "Cancel")
     assert not ui.adaptPreflightLabel.visible
     assert ui.adaptStateLabel.text.startswith("Adapting to balls since")
     window.wait_until(lambda: "stage A" in ui.adaptProgressLabel.text, 60)
@@ -166,6 +166,7 @@ def test_a_job_survives_the_scene_and_the_program(
     ui = begun(window, workspace, monkeypatch, "slow")
     window.choose(ui.adaptPlotComboBox, "losses")
     window.wait_until(lambda: plots())
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
     slicer.mrmlScene.Clear()
     window.wait_until(lambda: plots())  # the next loss brings it back
     window.reopen()
@@ -180,6 +181,13 @@ def test_a_job_survives_the_scene_and_the_program(
     assert ui.adaptCollapsibleButton.enabled  # it can be cancelled whatever is chosen
     window.click(ui.adaptButton)
     window.wait_until(lambda: ui.adaptResumeButton.visible)
+
+
+def test_closing_the_scene_without_a_job_changes_nothing(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    ui = show(window, workspace)
+    slicer.mrmlScene.Clear()
+    window.wait_until(lambda: ui.adaptButton.enabled)
+    assert window.widget.session.parameters.preset == ui.adaptPresetComboBox.currentText == "balanced"
 
 
 def test_a_worker_that_died_shows_its_last_lines(
@@ -198,7 +206,9 @@ def test_a_worker_that_died_shows_its_last_lines(
     ui = show(window, workspace)
     assert ui.adaptResumeButton.visible and "died" in ui.adaptProgressLabel.text
     window.click(ui.adaptResumeButton)
-    assert ui.adaptButton.text == "Cancel" and not ui.adaptResumeButton.visible
+    assert not ui.adaptResumeButton.enabled and not ui.adaptButton.enabled
+    window.wait_until(lambda: ui.adaptButton.text == "Cancel")
+    assert ui.adaptButton.enabled and not ui.adaptResumeButton.visible
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
 
 
@@ -251,7 +261,9 @@ def test_a_job_of_another_slicer_is_followed(
     control.start_job(workspace, control.new_job(workspace, "adapt", "balls", {}))
     window.dialogs.expect("already running on this workspace (adapt balls)")
     window.click(ui.adaptButton)
-    assert ui.adaptButton.text == "Adapt"
+    assert ui.adaptProgressLabel.text == "Starting..."
+    window.wait_until(lambda: window.dialogs.shown)
+    assert ui.adaptButton.text == "Adapt" and ui.adaptProgressLabel.text == ""
     window.click(ui.adaptCheckButton)
     assert ui.adaptButton.text == "Cancel"
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)

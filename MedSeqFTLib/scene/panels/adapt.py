@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
-from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets, duration
+from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets, duration
 from MedSeqFTLib.scene.panels.live_plot import DICE, LOSS, LivePlot
 from MedSeqFTLib.scene.panels.outcome import fill_outcome, fill_picks
 from MedSeqFTLib.scene.panels.panel import Panel, on
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.workspace.schema import ModelVersion
 
 _GPU_INTERVAL = 250  # milliseconds between two looks whether the GPU has answered
+_USUAL = "balanced"
 _PLOTS = ("", LOSS, DICE)  # as in the .ui
 
 
@@ -37,6 +38,7 @@ class AdaptPanel(Panel):
         self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._progressed, self.refresh)
         self._plot = LivePlot()
         self._attached: SceneLogic | None = None
+        self._plotted = ""  # the job whose losses are plotted
         self._shown: tuple[object, ...] = ()  # what the outcome is of
         self._gpu: GpuProbe | None = None
         self._tip = str(ui.adaptPresetComboBox.toolTip)
@@ -137,19 +139,22 @@ class AdaptPanel(Panel):
             self._watch.follow(job)
             self.ui.adaptCollapsibleButton.collapsed = False
 
-    def _start(self) -> Following:
-        job = self._logic().adapt(self.session.task, self._preset())
-        self._begin_plot(job)
-        return job
+    def _start(self) -> Beginning:
+        logic, task, preset = self._logic(), self.session.task, self._preset()
+        return lambda: logic.adapt(task, preset)
 
     def _begin_plot(self, job: Following) -> None:
         self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._plotted = job.folder.id
         self._shown = ()  # the Dice of before are plotted until there are new ones
 
-    def _resume(self, job: Following) -> Following:
-        return self._logic().resume(job.folder.id)
+    def _resume(self, job: Following) -> Beginning:
+        logic = self._logic()
+        return lambda: logic.resume(job.folder.id)
 
-    def _progressed(self, _job: Following, events: Sequence[Event]) -> None:
+    def _progressed(self, job: Following, events: Sequence[Event]) -> None:
+        if job.folder.id != self._plotted:
+            self._begin_plot(job)
         self._plot.take_in(events)
         if any(event.kind == "warning" or event.device for event in events):
             self.ui.adaptStateLabel.text = self.state()
@@ -186,7 +191,8 @@ class AdaptPanel(Panel):
         self._plot.compare(rows)
 
     def _preset(self) -> str:
-        return str(self.ui.adaptPresetComboBox.currentText)
+        """While a scene is being closed, nothing is chosen."""
+        return str(self.ui.adaptPresetComboBox.currentText) or _USUAL
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None, "only called where a workspace is open"

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets
+from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets
 from MedSeqFTLib.scene.panels.panel import Panel, on
 from MedSeqFTLib.scene.panels.session import Session
 
@@ -107,15 +107,17 @@ class ExportPanel(Panel):
         slicer.app.userSettings().setValue(FOLDER_SETTING, str(self._folder()))
         self._offer()
 
-    def _start(self) -> Following | None:
+    def _start(self) -> Beginning | None:
         names, folder = self._names(), self._folder()
         existing = [path.name for path in self._logic().files_of(names, folder) if path.exists()]
         if existing and not slicer.util.confirmOkCancelDisplay(_question(existing, folder), _("Export")):
             return None
-        return self._logic().export(self.session.task, names, folder, overwrite=bool(existing))
+        logic, task, overwrite = self._logic(), self.session.task, bool(existing)
+        return lambda: logic.export(task, names, folder, overwrite=overwrite)
 
-    def _resume(self, job: Following) -> Following:
-        return self._logic().resume(job.folder.id)
+    def _resume(self, job: Following) -> Beginning:
+        logic = self._logic()
+        return lambda: logic.resume(job.folder.id)
 
     def _exported(self, job: Following) -> None:
         told, folder = _("{count} exported to {folder}."), job.folder.job.settings["folder"]
@@ -124,8 +126,8 @@ class ExportPanel(Panel):
     def _open_folder(self) -> None:
         _open(self._folder())
 
-    def _start_report(self) -> Following:
-        return self._logic().report()
+    def _start_report(self) -> Beginning:
+        return self._logic().report
 
     def _reported(self, _job: Following) -> None:
         path = self._logic().report_path
