@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets
-from MedSeqFTLib.scene.panels.panel import Panel, on
+from MedSeqFTLib.scene.panels.panel import Panel, on, say
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ExportPanel(Panel):
 
     def _exported(self, job: Following) -> None:
         told, folder = _("{count} exported to {folder}."), job.folder.job.settings["folder"]
-        self.ui.exportProgressLabel.text = told.format(count=job.progress.total, folder=folder)
+        say(self.ui.exportProgressLabel, told.format(count=job.progress.total, folder=folder))
 
     def _open_folder(self) -> None:
         _open(self._folder())
@@ -131,7 +131,7 @@ class ExportPanel(Panel):
 
     def _reported(self, _job: Following) -> None:
         path = self._logic().report_path
-        self.ui.reportProgressLabel.text = str(path)
+        say(self.ui.reportProgressLabel, str(path))
         _open(path)
 
     def _logic(self) -> SceneLogic:

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.panels.background import Background
-from MedSeqFTLib.scene.panels.panel import guarded, on
+from MedSeqFTLib.scene.panels.panel import guarded, on, say
 
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.events import Event
@@ -66,6 +66,7 @@ class JobWatch:
         on(widgets.button.clicked, self._clicked)
         on(widgets.resume.clicked, self._resume_clicked)
         widgets.bar.visible = widgets.resume.visible = False
+        say(widgets.label, "")
 
     @property
     def is_active(self) -> bool:
@@ -96,7 +97,7 @@ class JobWatch:
         self.close()
         self.job = None
         self._widgets.button.text = self._caption
-        self._widgets.label.text = ""
+        say(self._widgets.label, "")
         self._widgets.bar.visible = self._widgets.resume.visible = False
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ class JobWatch:
     def _clicked(self) -> None:
         if self.job is not None and self.job.is_active:
             self._widgets.button.enabled = False
-            self._widgets.label.text = _("Cancelling...")
+            say(self._widgets.label, _("Cancelling..."))
             self.job.cancel()
         elif (beginning := self._start()) is not None:
             self._begin(beginning)
@@ -122,11 +123,11 @@ class JobWatch:
             return
         self._background.run(beginning, self.follow, self._not_begun)
         self._widgets.button.enabled = self._widgets.resume.enabled = False
-        self._widgets.label.text = _("Starting...")
+        say(self._widgets.label, _("Starting..."))
 
     def _not_begun(self) -> None:
         self._widgets.resume.enabled = True
-        self._widgets.label.text = ""
+        say(self._widgets.label, "")
         self.offer(self._obstacle)
 
     def _look(self) -> None:
@@ -149,7 +150,7 @@ class JobWatch:
         bar.maximum = progress.total or 0  # 0: something is being done, it is not known how much
         bar.value = progress.step or 0
         if self._widgets.button.enabled:
-            self._widgets.label.text = told(job)
+            say(self._widgets.label, told(job))
 
     def _end(self, job: Following) -> None:
         self._timer.stop()
@@ -157,7 +158,7 @@ class JobWatch:
         self._widgets.bar.visible = False
         self._widgets.resume.visible = job.state != "finished"
         self.offer(self._obstacle)
-        self._widgets.label.text = "" if job.state == "finished" else what_stopped(job)
+        say(self._widgets.label, "" if job.state == "finished" else what_stopped(job))
         if job.state == "finished":
             guarded(lambda: self._finished(job))
         self._changed()
