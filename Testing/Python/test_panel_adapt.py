@@ -228,6 +228,26 @@ def test_a_workspace_that_was_moved_is_told(
     assert ui.adaptResumeButton.visible
 
 
+@pytest.mark.parametrize(
+    ("runner", "why", "log"),
+    [
+        ("bug", "ZeroDivisionError: division by zero", "raise ZeroDivisionError"),
+        ("missing_package", "ModuleNotFoundError: No module named 'no_such_package'", "import no_such_package"),
+    ],
+)
+def test_a_worker_that_fails_shows_why_with_its_last_lines(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: str,
+    why: str,
+    log: str,
+) -> None:
+    ui = begun(window, workspace, monkeypatch, runner)
+    window.wait_until(lambda: ui.adaptResumeButton.visible)
+    assert ui.adaptProgressLabel.text.startswith(why) and log in ui.adaptProgressLabel.text
+
+
 def test_out_of_memory_is_told_in_the_worker_s_words(
     window: Window,  # noqa: F811
     workspace: Workspace,

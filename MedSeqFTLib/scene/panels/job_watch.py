@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Beginning: TypeAlias = "Following | Callable[[], Following]"
 INTERVAL = 250  # milliseconds between two looks; a look takes about one
 LOG_LINES = 6  # of a worker that died
+LOG_NAME = "worker.log"  # an error that points to it is a bug, or a package that is missing
 
 
 class JobWidgets(NamedTuple):
@@ -193,6 +194,6 @@ def what_stopped(job: Following) -> str:
         return _("Cancelled. Resume goes on from where it stopped.")
     why = job.progress.text if job.state == "failed" else _("The worker died without a word. Its last lines:")
     lines = [why or _("The job failed.")]
-    if job.state != "failed":
+    if job.state != "failed" or LOG_NAME in lines[0]:
         lines += job.folder.log_tail(LOG_LINES).splitlines() or [_("(none)")]
     return "\n".join([*lines, _("Resume goes on from where it stopped.")])
