@@ -25,6 +25,7 @@ from MedSeqFTLib.commands import (
     jobs,
     models,
     pretrain,
+    report,
     segment,
     task,
 )
@@ -95,6 +96,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
+app.command("report")(report.report)
 app.add_typer(analyse.app, name="analyse")
 app.add_typer(audit.app, name="audit")
 app.command("import-decathlon")(import_decathlon.import_decathlon)

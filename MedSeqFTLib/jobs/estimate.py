@@ -63,7 +63,7 @@ def _work_of(version: ModelVersion, settings: AdaptSettings) -> list[tuple[str, 
     return expected_adaptation(
         settings,
         cases=len(version.train_cases),
-        earlier=len(version.plans) - 1,
+        earlier=sum(task != version.task for task in version.plans),
         held_out=len(held_out),
         new_foundation=False,
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.errors import JobError, WorkspaceError
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.events import Event, Progress
 from MedSeqFTLib.jobs.job import ACTIVE, JobFolder, JobState
@@ -38,9 +38,14 @@ class Following:
         """The events since the last call; `progress` and `state` are brought up to date.
 
         Raises:
-            WorkspaceError: the job's folder cannot be read.
+            WorkspaceError: the job's folder is gone, or cannot be read.
             JobError: it should be killed, as it did not react to `cancel`, and cannot be.
         """
+        if not self.folder.path.is_dir():
+            raise WorkspaceError(
+                f"{self.folder.path} is gone: the workspace was moved or deleted, or its disk was taken off. Open the "
+                "workspace where it is now; a job that stopped can be resumed there."
+            )
         self.state = self.folder.state()  # asked first, so that no last event is missed
         if not self.is_active:
             self._kill_at = None  # should it be resumed, that is another life

@@ -47,6 +47,10 @@ def bug(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     raise ZeroDivisionError("division by zero\nsecond line")
 
 
+def missing_package(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    import no_such_package  # noqa: F401
+
+
 def imports(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Tells which heavy libraries the worker has loaded by itself."""
     reporter.message(" ".join(sorted({"torch", "SimpleITK", "monai", "numpy"} & set(sys.modules))) or "none")

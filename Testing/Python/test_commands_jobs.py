@@ -299,3 +299,15 @@ def test_the_help_is_quick_and_light():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_report_is_written_by_a_worker(medseqft, workspace, tmp_path):
+    publish(workspace, tmp_path)
+    code, out, _ = medseqft("report", "--json")
+    path = workspace.folder / "report.html"
+    assert (code, json.loads(out)) == (0, {"report": str(path)})
+    assert "M1" in path.read_text(encoding="utf-8")
+    assert medseqft("report")[0] == 0
+    (workspace.folder / "models" / "M1" / "version.json").write_text("{", encoding="utf-8")
+    code, _, err = medseqft("report")
+    assert code == 1 and "version.json" in err

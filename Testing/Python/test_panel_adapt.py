@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,7 +66,7 @@ def test_what_is_needed_is_listed_with_the_mend(window: Window, tmp_path: Path) 
     add_balls(empty, tmp_path, empty.task("balls"), range(2), Role.TRAIN)
     window.click(ui.adaptCheckButton)
     assert ui.adaptButton.enabled
-    assert "2, of which 2 are new." in ui.adaptPreflightLabel.text
+    assert "2, of which 2 are new or corrected since." in ui.adaptPreflightLabel.text
 
 
 def test_learned_cases_are_not_learned_again(window: Window, adapted: Workspace) -> None:  # noqa: F811
@@ -91,10 +92,10 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     window.choose(ui.adaptPresetComboBox, "quick")
     assert "about" in ui.adaptEstimateLabel.text
     assert window.widget.session.parameters.preset == "quick"
-    window.choose(ui.adaptPlotComboBox, "losses")
     layout = slicer.app.layoutManager().layout
+    window.choose(ui.adaptPlotComboBox, "losses")
     window.click(ui.adaptButton)
-    assert ui.adaptButton.text == "Cancel"
+    window.wait_until(lambda: ui.adaptButton.text == "Cancel")
     assert not ui.adaptPreflightLabel.visible
     assert ui.adaptStateLabel.text.startswith("Adapting to balls since")
     window.wait_until(lambda: "stage A" in ui.adaptProgressLabel.text, 60)
@@ -165,6 +166,7 @@ def test_a_job_survives_the_scene_and_the_program(
     ui = begun(window, workspace, monkeypatch, "slow")
     window.choose(ui.adaptPlotComboBox, "losses")
     window.wait_until(lambda: plots())
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
     slicer.mrmlScene.Clear()
     window.wait_until(lambda: plots())  # the next loss brings it back
     window.reopen()
@@ -179,6 +181,13 @@ def test_a_job_survives_the_scene_and_the_program(
     assert ui.adaptCollapsibleButton.enabled  # it can be cancelled whatever is chosen
     window.click(ui.adaptButton)
     window.wait_until(lambda: ui.adaptResumeButton.visible)
+
+
+def test_closing_the_scene_without_a_job_changes_nothing(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    ui = show(window, workspace)
+    slicer.mrmlScene.Clear()
+    window.wait_until(lambda: ui.adaptButton.enabled)
+    assert window.widget.session.parameters.preset == ui.adaptPresetComboBox.currentText == "balanced"
 
 
 def test_a_worker_that_died_shows_its_last_lines(
@@ -197,8 +206,46 @@ def test_a_worker_that_died_shows_its_last_lines(
     ui = show(window, workspace)
     assert ui.adaptResumeButton.visible and "died" in ui.adaptProgressLabel.text
     window.click(ui.adaptResumeButton)
-    assert ui.adaptButton.text == "Cancel" and not ui.adaptResumeButton.visible
+    assert not ui.adaptResumeButton.enabled and not ui.adaptButton.enabled
+    window.wait_until(lambda: ui.adaptButton.text == "Cancel")
+    assert ui.adaptButton.enabled and not ui.adaptResumeButton.visible
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
+
+
+def test_a_workspace_that_was_moved_is_told(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ui = begun(window, workspace, monkeypatch, "slow")
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
+    end_workers(workspace)
+    window.dialogs.expect("is gone: the workspace was moved")
+    workspace.folder.rename(workspace.folder.with_name("elsewhere"))
+    window.wait_until(lambda: window.dialogs.shown)
+    assert ui.adaptButton.text == "Adapt"
+    ui = show(window, Workspace.open(workspace.folder.with_name("elsewhere")))
+    assert ui.adaptResumeButton.visible
+
+
+@pytest.mark.parametrize(
+    ("runner", "why", "log"),
+    [
+        ("bug", "ZeroDivisionError: division by zero", "raise ZeroDivisionError"),
+        ("missing_package", "ModuleNotFoundError: No module named 'no_such_package'", "import no_such_package"),
+    ],
+)
+def test_a_worker_that_fails_shows_why_with_its_last_lines(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: str,
+    why: str,
+    log: str,
+) -> None:
+    ui = begun(window, workspace, monkeypatch, runner)
+    window.wait_until(lambda: ui.adaptResumeButton.visible)
+    assert ui.adaptProgressLabel.text.startswith(why) and log in ui.adaptProgressLabel.text
 
 
 def test_out_of_memory_is_told_in_the_worker_s_words(
@@ -222,6 +269,54 @@ def test_another_job_on_the_workspace_prevents_the_start(
     window.click(ui.adaptCheckButton)
     assert f"{job.id} is being worked on" in ui.adaptPreflightLabel.text
     assert not ui.adaptButton.enabled
+
+
+def test_a_job_of_another_slicer_is_followed(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ui = show(window, workspace)
+    runner_of(monkeypatch, "job_runners:slow")
+    control.start_job(workspace, control.new_job(workspace, "adapt", "balls", {}))
+    window.dialogs.expect("already running on this workspace (adapt balls)")
+    window.click(ui.adaptButton)
+    assert ui.adaptProgressLabel.text == "Starting..."
+    window.wait_until(lambda: window.dialogs.shown)
+    assert ui.adaptButton.text == "Adapt" and ui.adaptProgressLabel.text == ""
+    window.click(ui.adaptCheckButton)
+    assert ui.adaptButton.text == "Cancel"
+    window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the fake program is a shell script")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("NVIDIA H100 80GB HBM3, 80995, 81559", "NVIDIA H100 80GB HBM3, 79.1 GiB of 79.6 GiB free"),
+        ("NVIDIA T400, 512, 2048", "Close programs that use the GPU"),
+        ("NVIDIA A100, MIG, [N/A], [N/A]", "NVIDIA A100, MIG"),
+        ("No devices were found", "none found"),
+    ],
+)
+def test_the_gpu_is_told_by_its_driver(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    told: str,
+) -> None:
+    """The driver's program is a fake, which answers after a while; torch for GPUs is a pretence."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nsleep 0.3\necho '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "2.9.0+cu128")
+    ui = show(window, workspace)
+    assert "looking..." in ui.adaptPreflightLabel.text
+    window.wait_until(lambda: told in ui.adaptPreflightLabel.text)
 
 
 def test_no_disk_and_no_right_to_write(window: Window, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

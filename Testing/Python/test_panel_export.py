@@ -62,7 +62,7 @@ def opened(window: Window, workspace: Workspace, folder: Path) -> Any:  # noqa: 
 
 
 def exported(window: Window) -> str:  # noqa: F811
-    window.wait_until(lambda: window.ui.exportButton.text == "Export", 60)
+    window.wait_until(lambda: window.ui.exportButton.text == "Export" and window.ui.exportButton.enabled, 60)
     return str(window.ui.exportProgressLabel.text)
 
 

@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
-from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets, duration
+from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets, duration
 from MedSeqFTLib.scene.panels.live_plot import DICE, LOSS, LivePlot
 from MedSeqFTLib.scene.panels.outcome import fill_outcome, fill_picks
 from MedSeqFTLib.scene.panels.panel import Panel, on
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.workspace.schema import ModelVersion
 
 _GPU_INTERVAL = 250  # milliseconds between two looks whether the GPU has answered
+_USUAL = "balanced"
 _PLOTS = ("", LOSS, DICE)  # as in the .ui
 
 
@@ -37,8 +38,10 @@ class AdaptPanel(Panel):
         self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._progressed, self.refresh)
         self._plot = LivePlot()
         self._attached: SceneLogic | None = None
+        self._plotted = ""  # the job whose losses are plotted
         self._shown: tuple[object, ...] = ()  # what the outcome is of
         self._gpu: GpuProbe | None = None
+        self._tip = str(ui.adaptPresetComboBox.toolTip)
         self._timer = qt.QTimer()
         self._timer.setInterval(_GPU_INTERVAL)
         on(self._timer.timeout, self._look_at_gpu)
@@ -59,8 +62,7 @@ class AdaptPanel(Panel):
     def state(self) -> str:
         job = self._watch.job
         if job is not None and job.is_active:
-            told = _("Adapting to {task} since {time}. You may go on working, or end Slicer.")
-            return told.format(task=job.folder.job.task, time=f"{job.folder.job.created.astimezone():%H:%M}")
+            return _told(job)
         return self.session.why_no_task() or _("The model learns the accepted cases of {task}.").format(
             task=self.session.task
         )
@@ -73,8 +75,7 @@ class AdaptPanel(Panel):
         self._watch.close()
         self._timer.stop()
         self._plot.close()
-        if self._gpu is not None:
-            self._gpu.close()
+        self._forget_gpu()
 
     # before
 
@@ -87,6 +88,7 @@ class AdaptPanel(Panel):
         for widget in (self.ui.adaptEstimateLabel, self.ui.adaptEstimateCaption):
             widget.visible = wanted
         self.ui.adaptPresetComboBox.enabled = not running
+        self.ui.adaptPresetComboBox.toolTip = _("It cannot be changed while a job runs.") if running else self._tip
         if not wanted:
             self._watch.offer(self.session.why_no_task())
         elif not self.ui.adaptCollapsibleButton.collapsed:
@@ -103,8 +105,16 @@ class AdaptPanel(Panel):
         self._watch.offer(obstacle(checks), _("Learn the accepted cases of {task}.").format(task=task))
 
     def _look_again(self) -> None:
-        self._gpu = None
+        """At what may have changed outside of this window; a job that another Slicer started is followed."""
+        self._forget_gpu()
+        if not self._watch.is_active:
+            self._attached = None
         self.refresh()
+
+    def _forget_gpu(self) -> None:
+        if self._gpu is not None:
+            self._gpu.close()
+        self._gpu = None
 
     def _look_at_gpu(self) -> None:
         if self._gpu is None or self._gpu.answered:
@@ -114,35 +124,40 @@ class AdaptPanel(Panel):
     # while it runs
 
     def _attach(self) -> None:
-        """Follow the newest adaptation of a workspace that was just opened, if it runs or can be resumed."""
+        """Plot the newest adaptation of a workspace that was just opened; follow it if it runs or can be resumed."""
         if self.session.logic is self._attached:
             return
         self._attached = self.session.logic
         self._watch.forget()
-        self._plot.begin(_("Losses"))
         job = self.session.logic.latest("adapt") if self.session.logic is not None else None
-        if job is not None and job.state != "finished":
-            self._follow(job)
-
-    def _follow(self, job: Following) -> None:
+        if job is None:
+            self._plot.begin(_("Losses"))
+            return
         self._begin_plot(job)
         self._plot.take_in(job.folder.events()[0])
-        self._watch.follow(job)
+        if job.state != "finished":
+            self._watch.follow(job)
+            self.ui.adaptCollapsibleButton.collapsed = False
 
-    def _start(self) -> Following:
-        job = self._logic().adapt(self.session.task, self._preset())
-        self._begin_plot(job)
-        return job
+    def _start(self) -> Beginning:
+        logic, task, preset = self._logic(), self.session.task, self._preset()
+        return lambda: logic.adapt(task, preset)
 
     def _begin_plot(self, job: Following) -> None:
         self._plot.begin(_("Adaptation to {task}").format(task=job.folder.job.task))
+        self._plotted = job.folder.id
         self._shown = ()  # the Dice of before are plotted until there are new ones
 
-    def _resume(self, job: Following) -> Following:
-        return self._logic().resume(job.folder.id)
+    def _resume(self, job: Following) -> Beginning:
+        logic = self._logic()
+        return lambda: logic.resume(job.folder.id)
 
-    def _progressed(self, _job: Following, events: Sequence[Event]) -> None:
+    def _progressed(self, job: Following, events: Sequence[Event]) -> None:
+        if job.folder.id != self._plotted:
+            self._begin_plot(job)
         self._plot.take_in(events)
+        if any(event.kind == "warning" or event.device for event in events):
+            self.ui.adaptStateLabel.text = self.state()
 
     def _finished(self, _job: Following) -> None:
         self.session.changed()
@@ -169,15 +184,27 @@ class AdaptPanel(Panel):
         rows = logic.outcome(version.id)
         self.ui.adaptVerdictLabel.text = _verdict(version, is_current, *logic.verdict(version.id))
         fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task)
-        fill_picks(self.ui.adaptPicksTreeWidget, logic.picks(version.id))
+        picks, method = logic.picks(version.id), version.selection.method if version.selection else ""
+        fill_picks(self.ui.adaptPicksTreeWidget, picks)
+        self.ui.adaptPicksCaption.text = _("Cases kept for later tasks ({method}):").format(method=method.upper())
+        self.ui.adaptPicksCaption.visible = self.ui.adaptPicksTreeWidget.visible = bool(picks)
         self._plot.compare(rows)
 
     def _preset(self) -> str:
-        return str(self.ui.adaptPresetComboBox.currentText)
+        """While a scene is being closed, nothing is chosen."""
+        return str(self.ui.adaptPresetComboBox.currentText) or _USUAL
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None, "only called where a workspace is open"
         return self.session.logic
+
+
+def _told(job: Following) -> str:
+    began, device = f"{job.folder.job.created.astimezone():%H:%M}", job.progress.device
+    where = _(" on {device}").format(device=device) if device else ""
+    told = _("Adapting to {task} since {time}{where}. You may go on working, or end Slicer.")
+    lines = [told.format(task=job.folder.job.task, time=began, where=where)]
+    return "\n".join([*lines, *(_("Warning: {text}").format(text=text) for text in job.progress.warnings[-1:])])
 
 
 def _forecast(found: Estimate) -> str:

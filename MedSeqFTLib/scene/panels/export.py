@@ -10,8 +10,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets
-from MedSeqFTLib.scene.panels.panel import Panel, on
+from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets
+from MedSeqFTLib.scene.panels.panel import Panel, on, say
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ExportPanel(Panel):
         self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
         self._listed: tuple[object, ...] = ()
         self._attached: SceneLogic | None = None
+        self._tip = str(ui.exportListWidget.toolTip)
         ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
         on(ui.exportListWidget.itemSelectionChanged, self._offer)
         on(ui.exportAllCheckBox.toggled, self._offer)
@@ -46,20 +47,16 @@ class ExportPanel(Panel):
             self._attached = self.session.logic
             self._exporting.forget()
             self._reporting.forget()
+        if self.session.task:
+            self._fill()
         super().refresh()
 
     def state(self) -> str:
         count = self.ui.exportListWidget.count
-        return _("{count} to choose from.").format(count=count) if count else self._nothing()
+        return self._nothing() or _("{count} to choose from.").format(count=count)
 
     def _nothing(self) -> str:
         return "" if self.ui.exportListWidget.count else _("Nothing to export yet: accept a case, or segment a volume.")
-
-    def obstacle(self) -> str:
-        found = self.session.why_no_task()
-        if not found:
-            self._fill()
-        return found
 
     def show(self) -> None:
         self._offer()
@@ -85,6 +82,7 @@ class ExportPanel(Panel):
     def _offer(self) -> None:
         everything = self.ui.exportAllCheckBox.checked
         self.ui.exportListWidget.enabled = not everything
+        self.ui.exportListWidget.toolTip = _("All is checked: everything is exported.") if everything else self._tip
         obstacle = "" if self._names() else self._nothing() or _("Select what to export, or check All.")
         self._exporting.offer(obstacle, _("Write .seg.nrrd, .labels.nrrd and .json files into the folder."))
         there = self._folder().is_dir()
@@ -109,29 +107,31 @@ class ExportPanel(Panel):
         slicer.app.userSettings().setValue(FOLDER_SETTING, str(self._folder()))
         self._offer()
 
-    def _start(self) -> Following | None:
+    def _start(self) -> Beginning | None:
         names, folder = self._names(), self._folder()
         existing = [path.name for path in self._logic().files_of(names, folder) if path.exists()]
         if existing and not slicer.util.confirmOkCancelDisplay(_question(existing, folder), _("Export")):
             return None
-        return self._logic().export(self.session.task, names, folder, overwrite=bool(existing))
+        logic, task, overwrite = self._logic(), self.session.task, bool(existing)
+        return lambda: logic.export(task, names, folder, overwrite=overwrite)
 
-    def _resume(self, job: Following) -> Following:
-        return self._logic().resume(job.folder.id)
+    def _resume(self, job: Following) -> Beginning:
+        logic = self._logic()
+        return lambda: logic.resume(job.folder.id)
 
     def _exported(self, job: Following) -> None:
         told, folder = _("{count} exported to {folder}."), job.folder.job.settings["folder"]
-        self.ui.exportProgressLabel.text = told.format(count=job.progress.total, folder=folder)
+        say(self.ui.exportProgressLabel, told.format(count=job.progress.total, folder=folder))
 
     def _open_folder(self) -> None:
         _open(self._folder())
 
-    def _start_report(self) -> Following:
-        return self._logic().report()
+    def _start_report(self) -> Beginning:
+        return self._logic().report
 
     def _reported(self, _job: Following) -> None:
         path = self._logic().report_path
-        self.ui.reportProgressLabel.text = str(path)
+        say(self.ui.reportProgressLabel, str(path))
         _open(path)
 
     def _logic(self) -> SceneLogic:

@@ -58,7 +58,7 @@ class GpuProbe:
 
 def _started(command: list[str]) -> subprocess.Popen[str] | None:
     """A foreign program must not load Slicer's libraries: it gets the environment that Slicer was started in."""
-    environment = getattr(slicer.app, "startupEnvironment", None)
+    in_slicer = hasattr(slicer.app, "startupEnvironment")
     try:
         return subprocess.Popen(
             command,
@@ -66,7 +66,7 @@ def _started(command: list[str]) -> subprocess.Popen[str] | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=slicer.util.startupEnvironment() if environment else None,
+            env=slicer.util.startupEnvironment() if in_slicer else None,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except OSError:
@@ -79,6 +79,7 @@ def _read(child: subprocess.Popen[str]) -> Gpu | None:
         child.kill()
     answer, _ = child.communicate()
     name, *sizes = [part.strip() for part in answer.partition("\n")[0].rsplit(",", 2)]
-    if child.returncode != 0 or len(sizes) != 2 or not all(size.isdigit() for size in sizes):
+    if child.returncode != 0 or len(sizes) != 2:
         return None
-    return Gpu(name, *(int(size) * _MIB for size in sizes))
+    free, total = (int(size) * _MIB if size.isdigit() else None for size in sizes)  # "[N/A]" of a part of a GPU
+    return Gpu(name, free, total)

@@ -67,12 +67,13 @@ def _row(check: Check) -> str:
 
 
 def _cases(workspace: Workspace, task: str) -> list[Check]:
+    from MedSeqFTLib.learning.preflight import is_new_to
     from MedSeqFTLib.workspace.schema import Role
 
     cases = workspace.cases(task)
-    train = {case.id for case in cases if case.role is Role.TRAIN}
+    train = [case for case in cases if case.role is Role.TRAIN]
     current = workspace.current_version(task)
-    new = train - set(current.train_cases) if current is not None else train
+    new = [case for case in train if current is None or is_new_to(current, case)]
     return [_train(len(train), len(new), current.id if current else ""), _held_out(len(cases) - len(train))]
 
 
@@ -83,7 +84,7 @@ def _train(train: int, new: int, current: str) -> Check:
     if not new:
         found = _("{count}, and {version} has learned all of them.").format(count=train, version=current)
         return Check(name, "bad", found, _("Accept more cases with the role train in Correct."))
-    return Check(name, "good", _("{count}, of which {new} are new.").format(count=train, new=new))
+    return Check(name, "good", _("{count}, of which {new} are new or corrected since.").format(count=train, new=new))
 
 
 def _held_out(count: int) -> Check:
