@@ -149,7 +149,7 @@ def test_what_is_wrong_is_told_and_cannot_be_accepted(window: Window, workspace:
     choose(window, one, node)
     assert ui.acceptButton.enabled
     node.GetSegmentation().GetNthSegment(0).SetName("thing")
-    window.wait_until(lambda: "No label of the task: thing. Rename" in ui.correctReportLabel.text)
+    window.wait_until(lambda: "No label of the task: thing. Rename" in ui.correctStateLabel.text)
     assert not ui.acceptButton.enabled
     node.GetSegmentation().GetNthSegment(0).SetName("ball")
     window.wait_until(lambda: ui.acceptButton.enabled)

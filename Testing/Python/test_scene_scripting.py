@@ -84,7 +84,7 @@ def check_export(names: dict[str, Any], scene: Any) -> None:
         np.testing.assert_array_equal(mask != 0, array == label.value)
     sidecar = json.loads(Path("results/scan5.json").read_text(encoding="utf-8"))
     assert (sidecar["origin"], sidecar["version"]) == ("accepted by a person", "M1")
-    stored = read_label_map("my-workspace/cases/spleen/scan5/segmentation.seg.nrrd", labels)
+    stored = read_label_map(names["workspace"].segmentation_path(names["case"]), labels)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(stored.image), array)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.scene.worklist import Row, Suggestion
 
-WIDEST = 140  # pixels of the names; a longer one is told by its tooltip
+WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
 
 
 class WorklistPanel(Panel):
