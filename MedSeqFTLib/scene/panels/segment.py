@@ -110,6 +110,8 @@ class SegmentPanel(Panel):
             self._watch.follow(running[-1])
 
     def _looked(self, job: Following, _events: object) -> None:
+        if job.is_active and job.progress.warnings:
+            self._tell(job.progress.warnings[-1])
         if not job.is_active and job.state != "finished":
             self._tell("")
             self.refresh()
