@@ -71,11 +71,13 @@ class CorrectPanel(Panel):
     def exit(self) -> None:
         self._entered = False
         self._editor.exit()
-        self._attention.follow(None if slicer.mrmlScene.IsClosing() else self._attention.node, False)
+        self._attention.follow(self._attention.node, False)
 
     def scene_closing(self) -> None:
         guarded(self._save_all)
         self._shown = (None, None)
+        self._found.of(None, None)
+        self._attention.follow(None, False)
 
     def close(self) -> None:
         guarded(self._save_all)

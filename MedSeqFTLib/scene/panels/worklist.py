@@ -52,6 +52,10 @@ class WorklistPanel(Panel):
             text = _("{done} of {all} volumes are accepted.") if self._rows else _("Load a volume to begin with.")
             self._state.text = text.format(done=done, all=len(self._rows))
 
+    def scene_closing(self) -> None:
+        self._rows = []  # they would keep volumes in memory
+        self.ui.worklistTableWidget.setRowCount(0)
+
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None  # without a workspace there is an obstacle
         return self.session.logic
