@@ -29,7 +29,7 @@ class CorrectPanel(Panel):
         self._editor = SharedEditor(ui.segmentEditorWidget)
         self._found = Found(ui.correctReportLabel, ui.countButton, session, self._offer)
         self._attention = Attention(self._edited)
-        widgets = StoringWidgets(ui.storingLabel, ui.notStoredListWidget, ui.resumeStoringButton)
+        widgets = StoringWidgets(ui.storingLabel, ui.notStoredListWidget, ui.resumeStoringButton, ui.discardButton)
         self._storing = Storing(widgets, session, session.changed)
         self._entered = False
         self._shown: tuple[Any, Any] = (None, None)  # volume and segmentation
