@@ -228,7 +228,7 @@ def _kill_worker(folder: JobFolder) -> None:
 def discard(folder: JobFolder) -> None:
     """Remove a job with all that waits in it. Raises JobError if it is being worked on."""
     state = folder.state()
-    if state in ACTIVE or folder.worker_lives():
+    if state in ACTIVE:  # a worker that has said its last word may still be leaving
         raise JobError(f"Job {folder.id} is {state}; cancel it first.")
     shutil.rmtree(folder.path, ignore_errors=True)
 

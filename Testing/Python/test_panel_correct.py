@@ -308,3 +308,20 @@ def test_a_scan_of_the_other_role_is_refused_by_the_worker_and_can_be_given_up(
     assert session.logic.not_stored() == []
     assert is_edited(node)  # nothing of it is stored
     assert not ui.notStoredListWidget.visible
+
+
+def test_the_role_of_a_stored_case_is_not_that_of_the_next_volume(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    add_balls(workspace, tmp_path, workspace.task("balls"), range(1, 2), Role.VALIDATION)
+    session, ui = open_workspace(window, workspace), window.ui
+    choose(window, *session.logic.open_case("balls", "case1"))
+    assert ui.roleComboBox.currentText == "validation"
+    volume = add_scan()
+    choose(window, volume, add_drawn(volume))
+    assert ui.roleComboBox.currentText == "train"
+    assert ui.roleComboBox.enabled
+    window.choose(ui.roleComboBox, "validation")
+    assert session.parameters.role == "validation"

@@ -32,6 +32,7 @@ class CorrectPanel(Panel):
         widgets = StoringWidgets(ui.storingLabel, ui.notStoredListWidget, ui.resumeStoringButton, ui.discardButton)
         self._storing = Storing(widgets, session, session.changed)
         self._entered = False
+        self._chosen_role = ""  # of the user, while a stored case shows its own
         self._shown: tuple[Any, Any] = (None, None)  # volume and segmentation
         on(ui.newSegmentationButton.clicked, self._new)
         on(ui.acceptButton.clicked, self._accept)
@@ -144,8 +145,18 @@ class CorrectPanel(Panel):
             if case
             else _("The model learns from train cases, and is measured on validation cases.")
         )
-        if case and self.session.parameters.role != case.role.value:
-            self.session.parameters.role = case.role.value
+        self._show_role(case)
+
+    def _show_role(self, case: Case | None) -> None:
+        """That of the case; of a new volume the one that the user chose last, not the last case's."""
+        parameters = self.session.parameters
+        if case is not None:
+            self._chosen_role = self._chosen_role or parameters.role
+            wanted = case.role.value
+        else:
+            wanted, self._chosen_role = self._chosen_role or parameters.role, ""
+        if parameters.role != wanted:
+            parameters.role = wanted
 
     def _why_not(self) -> str:
         volume, segmentation = self._nodes()
