@@ -225,6 +225,14 @@ def _kill_worker(folder: JobFolder) -> None:
         raise JobError(f"Job {folder.id} cannot be stopped: {error}. It will stop at its next step.") from error
 
 
+def discard(folder: JobFolder) -> None:
+    """Remove a job with all that waits in it. Raises JobError if it is being worked on."""
+    state = folder.state()
+    if state in ACTIVE:  # a worker that has said its last word may still be leaving
+        raise JobError(f"Job {folder.id} is {state}; cancel it first.")
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
 def clear_errands(workspace: Workspace) -> None:
     """Remove the folders of errands of more than a day ago: what they stored is in the workspace.
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
+from MedSeqFTLib.errors import JobError
 from MedSeqFTLib.imaging.acceptance import Proposal, accept
 from MedSeqFTLib.imaging.exporting import export
 from MedSeqFTLib.imaging.geometry import Geometry, difference
@@ -27,37 +29,63 @@ from MedSeqFTLib.learning.errand_settings import (
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.workspace.cases import SameScanError
 from MedSeqFTLib.workspace.files import write_json
-from MedSeqFTLib.workspace.schema import Case, Document, Task
+from MedSeqFTLib.workspace.schema import Case, Document, Segmentation, Task
 from MedSeqFTLib.workspace.segmentations import segmentation_of, segmentation_path
 from MedSeqFTLib.workspace.workspace import Workspace
 
+if TYPE_CHECKING:
+    from MedSeqFTLib.models.compute import Compute
+
 
 def run_segmentation(workspace: Workspace, job: Job, reporter: Reporter) -> None:
-    """Segment a volume. Raises as `segment_volume`."""
+    """Segment a volume; on the processor if the graphics card's memory does not suffice. Raises as `segment_volume`.
+
+    Raises JobError if memory does not suffice there either.
+    """
     from MedSeqFTLib.learning.runtime import settle_compute
-    from MedSeqFTLib.learning.segmenting import segment_volume
 
     settings = SegmentSettings.model_validate(job.settings)
     compute = settle_compute(settings, reporter.folder, reporter)
+    record, reason = _segmented(workspace, job, settings, compute, reporter)
+    if record is None and compute.device.type != "cpu":
+        reporter.warning(f"Too little memory on {compute.device} ({reason}): computed on the processor, more slowly.")
+        compute = settle_compute(settings.model_copy(update={"device": "cpu"}), reporter.folder, reporter)
+        record, reason = _segmented(workspace, job, settings, compute, reporter)
+    if record is None:
+        raise JobError(f"Too little memory to segment this volume ({reason}): close other programs, then resume.")
+    _finish(reporter.folder, record)
+
+
+def _segmented(
+    workspace: Workspace, job: Job, settings: SegmentSettings, compute: Compute, reporter: Reporter
+) -> tuple[Segmentation | None, str]:
+    """The record; None, and the reason, if memory ran out. What was computed until then is forgotten."""
+    from MedSeqFTLib.learning.memory import out_of_memory
+    from MedSeqFTLib.learning.segmenting import segment_volume
 
     def progress(done: int, total: int) -> None:
         if done == 1:
             reporter.stage("segment", total)
         reporter.step(done)
 
-    record = segment_volume(
-        workspace,
-        _task(job),
-        reporter.folder / INPUT_FOLDER / settings.image,
-        compute,
-        version=settings.version,
-        reading=settings.reading,
-        name=settings.name,
-        rename=True,
-        overlap=settings.overlap,
-        progress=progress,
-    )
-    _finish(reporter.folder, record)
+    try:
+        record = segment_volume(
+            workspace,
+            _task(job),
+            reporter.folder / INPUT_FOLDER / settings.image,
+            compute,
+            version=settings.version,
+            reading=settings.reading,
+            name=settings.name,
+            rename=True,
+            overlap=settings.overlap,
+            progress=progress,
+        )
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return None, str(error).splitlines()[0]
+    return record, ""
 
 
 def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:

@@ -8,6 +8,7 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import read_volume, write_image
+from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.jobs.starting import free_case_id, start_acceptance, taken_case_ids
@@ -61,6 +62,12 @@ class StoringJob(Following):
         if (segmentation := self._segmentation.Get()) is not None:
             segmentation.SetAttribute(CASE, case.segmentation_sha256)
         return case
+
+    def discard(self) -> None:
+        """Give it up. What is still in the scene counts as edited again. Raises JobError while it is being stored."""
+        control.discard(self.folder)
+        if (segmentation := self._segmentation.Get()) is not None:
+            set_edited(segmentation, True)
 
 
 def accept_case(

@@ -11,7 +11,7 @@ from MedSeqFTLib.errors import StorageError
 from MedSeqFTLib.scene.marks import CASE, DRAFT, EDITED, PIXELS, PROPOSAL, SECONDS, is_edited, is_on_disk, volume_of
 from MedSeqFTLib.scene.placing import put_beside
 from MedSeqFTLib.scene.volumes import usable_name, volume_grid
-from MedSeqFTLib.workspace.drafts import Draft, draft_path, free_draft_id, remove_draft, store_draft
+from MedSeqFTLib.workspace.drafts import Draft, draft_path, new_draft_id, remove_draft, store_draft
 from MedSeqFTLib.workspace.workspace import Workspace
 
 _KEPT = (PROPOSAL, CASE, SECONDS)
@@ -31,7 +31,7 @@ def save_draft(workspace: Workspace, task: str, node: Any) -> bool:
         return False
     grid, before = volume_grid(volume), node.GetAttribute(DRAFT)
     draft = Draft(
-        id=free_draft_id(workspace, task, usable_name(volume)),
+        id=new_draft_id(usable_name(volume)),
         task=task,
         volume=volume.GetName(),
         size=grid.size,

@@ -83,8 +83,9 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
         left = [other for other in left if other is not entry]
         job = next((job for job in jobs if job.is_of(volume)), None)
         name = entry.name if entry else job.name if job else str(volume.GetName())
-        rows.append(Row(name, _status(entry, volume, job or waiting.pop(name, None)), entry, volume))
-        waiting.pop(name, None)
+        job = job or waiting.get(name)
+        waiting = {key: other for key, other in waiting.items() if other is not job}
+        rows.append(Row(name, _status(entry, volume, job), entry, volume))
     rows += [Row(entry.name, _status(entry, None, waiting.pop(entry.name, None)), entry) for entry in left]
     rows += [Row(name, _status(None, None, job)) for name, job in waiting.items()]
     for draft in _closed_drafts(workspace, task, scene):

@@ -6,6 +6,7 @@ A draft is only ever made and removed whole, under a name of its own: that needs
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ from pathlib import Path
 from pydantic import Field
 
 from MedSeqFTLib.workspace.files import new_folder_atomically, read_json, visible_folders, write_json
-from MedSeqFTLib.workspace.names import checked_name, free_name
+from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import Document, Name, Vector3, now
 from MedSeqFTLib.workspace.workspace import Workspace
 
 DRAFT_FILE = "draft.json"
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
+_LONGEST = 50  # of the readable part of a name
 
 
 class Draft(Document):
@@ -46,9 +48,9 @@ def draft_path(workspace: Workspace, draft: Draft) -> Path:
     return _folder(workspace, draft.task, draft.id) / SEGMENTATION_FILE
 
 
-def free_draft_id(workspace: Workspace, task: str, name: str) -> str:
-    """The first of NAME, NAME-2, NAME-3, ... that no draft of the task has."""
-    return free_name(name, {draft.id for draft in drafts(workspace, task)})
+def new_draft_id(name: str) -> str:
+    """A name that no draft of any workspace has: a node may be taken along to another one."""
+    return f"{name[:_LONGEST]}-{uuid.uuid4().hex[:8]}"
 
 
 def store_draft(workspace: Workspace, draft: Draft, write: Callable[[Path], None]) -> None:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import workspace_samples as samples
-from learning_samples import LABELS, TINY, ball_scan, ball_task, ball_workspace
+from learning_samples import LABELS, ball_scan, ball_task
 from slicer_program import Window
 from slicer_samples import slicer
 
 from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import pixel_sha256
-from MedSeqFTLib.jobs import control, system
-from MedSeqFTLib.jobs.following import Following
-from MedSeqFTLib.jobs.starting import start_adaptation
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.volumes import add_volume, image_of
 from MedSeqFTLib.workspace.files import sha256_of
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.segmentations import store_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
-
-
-def trained_workspace(folder: Path) -> Workspace:
-    """A workspace with the task "balls" and M1, which a worker has really trained, if only for a moment."""
-    workspace = ball_workspace(folder)
-    job = Following(start_adaptation(workspace, "balls", "quick", TINY))
-    job.wait(timeout=120)
-    job.require_finished()
-    return workspace
 
 
 def untrained_workspace(folder: Path) -> Workspace:
@@ -43,19 +30,6 @@ def untrained_workspace(folder: Path) -> Workspace:
         files = samples.weights_folder(folder / name)
         workspace.publish(samples.a_version(name, files, task, parent), files)
     return workspace
-
-
-def copied(workspace: Workspace, folder: Path) -> Workspace:
-    """For one test alone."""
-    shutil.copytree(workspace.folder, folder / "workspace")
-    return Workspace.open(folder / "workspace")
-
-
-def end_workers(workspace: Workspace) -> None:
-    """No worker outlives its test."""
-    for folder in control.list_jobs(workspace):
-        if process := folder.process():
-            system.kill_tree(process.pid, process.create_time)
 
 
 def add_proposal(workspace: Workspace, volume: Any, label_map: sitk.Image, name: str, **more: Any) -> Segmentation:

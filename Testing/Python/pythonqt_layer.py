@@ -6,8 +6,10 @@ read or written, raises AttributeError, as a misspelt one does in Slicer. Enumer
 
 from __future__ import annotations
 
+import ctypes
 import json
 import operator
+import sys
 from collections.abc import Callable
 from enum import Enum, Flag
 from functools import cache, partial
@@ -17,6 +19,10 @@ from typing import Any
 
 from PySide6 import QtCore
 from shiboken6 import Shiboken
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 gives None away without counting it. Where None can die, Python would end after some thousand calls.
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 TABLE = json.loads((Path(__file__).parent / "fixtures" / "pythonqt_names.json").read_text(encoding="utf-8"))
 #: What PythonQt answers to although dir() does not list it, on every QObject.

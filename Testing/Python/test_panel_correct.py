@@ -16,19 +16,19 @@ from correcting_samples import (
     add_drawn,
     add_proposal,
     add_scan,
-    copied,
     edit,
-    end_workers,
     fill,
     open_workspace,
     untrained_workspace,
 )
-from learning_samples import LABELS, ball_scan
+from learning_samples import LABELS, add_balls, ball_scan
+from panel_samples import copied, end_workers
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
 
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.scene.marks import is_edited
+from MedSeqFTLib.workspace.schema import Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_told_and_cannot_be_accepted(window: Window, workspace:
     choose(window, one, node)
     assert ui.acceptButton.enabled
     node.GetSegmentation().GetNthSegment(0).SetName("thing")
-    window.wait_until(lambda: "No label of the task: thing. Rename" in ui.correctReportLabel.text)
+    window.wait_until(lambda: "No label of the task: thing. Rename" in ui.correctStateLabel.text)
     assert not ui.acceptButton.enabled
     node.GetSegmentation().GetNthSegment(0).SetName("ball")
     window.wait_until(lambda: ui.acceptButton.enabled)
@@ -281,3 +281,47 @@ def test_time_counts_while_somebody_looks(
 def choose_quietly(session: Any, volume: Any, node: Any) -> None:
     session.parameters.volume = volume
     session.parameters.segmentation = node
+
+
+def test_a_scan_of_the_other_role_is_refused_by_the_worker_and_can_be_given_up(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    """Loaded anew, so that only the worker can see that it is a case already."""
+    add_balls(workspace, tmp_path, workspace.task("balls"), range(1, 2), Role.VALIDATION)
+    session, ui = open_workspace(window, workspace), window.ui
+    volume = add_scan(1, "again")
+    node = add_drawn(volume, 1)
+    choose(window, volume, node)
+    edit(node, volume)
+    window.click(ui.acceptButton)
+    window.wait_until(lambda: ui.notStoredListWidget.visible, 40)
+    assert "already the validation case case1" in ui.storingLabel.text
+    assert "a role never changes" in ui.notStoredListWidget.item(0).toolTip()
+    assert not is_edited(node)
+    window.dialogs.expect("Give up storing again?", False)
+    window.click(ui.discardButton)
+    assert [job.name for job in session.logic.not_stored()] == ["again"]
+    window.dialogs.expect("Give up storing again?", True)
+    window.click(ui.discardButton)
+    assert session.logic.not_stored() == []
+    assert is_edited(node)  # nothing of it is stored
+    assert not ui.notStoredListWidget.visible
+
+
+def test_the_role_of_a_stored_case_is_not_that_of_the_next_volume(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    add_balls(workspace, tmp_path, workspace.task("balls"), range(1, 2), Role.VALIDATION)
+    session, ui = open_workspace(window, workspace), window.ui
+    choose(window, *session.logic.open_case("balls", "case1"))
+    assert ui.roleComboBox.currentText == "validation"
+    volume = add_scan()
+    choose(window, volume, add_drawn(volume))
+    assert ui.roleComboBox.currentText == "train"
+    assert ui.roleComboBox.enabled
+    window.choose(ui.roleComboBox, "validation")
+    assert session.parameters.role == "validation"

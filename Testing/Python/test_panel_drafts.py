@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,19 @@ from correcting_samples import (
     add_drawn,
     add_proposal,
     add_scan,
-    copied,
     edit,
-    end_workers,
     open_workspace,
     untrained_workspace,
 )
 from learning_samples import add_balls, ball_scan
+from panel_samples import copied, end_workers
 from PySide6 import QtCore, QtTest
 from pythonqt_layer import inside
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer, vtk_matrix
 
 from MedSeqFTLib.scene.marks import is_edited, is_on_disk, seconds_spent
+from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.workspace.drafts import drafts
 from MedSeqFTLib.workspace.schema import Case, Role
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -65,7 +66,8 @@ def test_an_edit_is_on_the_disk_before_another_case_is_shown(window: Window, wor
     edit(first, one)
     assert drafts(workspace, "balls") == []
     session.parameters.segmentation = second
-    assert [draft.volume for draft in drafts(workspace, "balls")] == ["one"]
+    (older,) = drafts(workspace, "balls")
+    assert older.volume == "one"
     assert is_on_disk(first)
     assert not first.GetDisplayNode().GetVisibility()
     assert second.GetDisplayNode().GetVisibility()
@@ -74,8 +76,8 @@ def test_an_edit_is_on_the_disk_before_another_case_is_shown(window: Window, wor
     edit(first, one, 12)
     assert not is_on_disk(first)
     session.parameters.segmentation = second
-    (draft,) = drafts(workspace, "balls")  # the newer replaces the older
-    assert draft.id == "one-2"
+    (newer,) = drafts(workspace, "balls")
+    assert newer.id != older.id
     session.parameters.segmentation = first
     job = session.logic.accept("balls", one, first, "train")
     assert drafts(workspace, "balls") == []
@@ -190,3 +192,30 @@ def test_a_proposal_that_nobody_edited_leaves_no_draft(window: Window, workspace
     session.parameters.segmentation = session.logic.load_proposal("balls", "scan", volume)
     slicer.mrmlScene.Clear()
     assert drafts(workspace, "balls") == []
+
+
+def test_an_edit_outlives_the_window(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    session = open_workspace(window, workspace)
+    volume = add_scan()
+    node = add_drawn(volume)
+    session.parameters.segmentation = node
+    edit(node, volume)
+    window.reopen()
+    assert [draft.volume for draft in drafts(workspace, "balls")] == ["scan"]
+
+
+def test_a_closed_scene_leaves_nothing_in_memory(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    """Neither the volume nor what was drawn on it, wherever a panel showed them."""
+    session = open_workspace(window, workspace)
+    window.click(window.ui.worklistCollapsibleButton, y=8)
+    volume = add_scan()
+    node = add_drawn(volume)
+    session.parameters.segmentation = node
+    edit(node, volume)
+    window.wait_until(lambda: "voxels" in window.ui.correctReportLabel.text)
+    kept = weak(volume), weak(node)
+    del volume, node
+    window.switch_away()
+    slicer.mrmlScene.Clear()
+    gc.collect()
+    assert [reference.Get() for reference in kept] == [None, None]

@@ -12,13 +12,11 @@ import pytest
 import vtk
 from correcting_samples import (
     add_scan,
-    copied,
     edit,
-    end_workers,
     open_workspace,
-    trained_workspace,
     untrained_workspace,
 )
+from panel_samples import adapted_workspace, copied, end_workers
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer, vtk_matrix
 
@@ -31,7 +29,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return trained_workspace(tmp_path_factory.mktemp("trained"))
+    return adapted_workspace(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import workspace_samples as samples
 from PySide6 import QtWidgets
 from slicer_program import Program, Window, program, scene, window  # noqa: F401
 from slicer_samples import slicer
@@ -238,3 +239,17 @@ def test_the_ui_hands_the_scene_to_the_boxes_of_nodes(program: Program, tmp_path
 def test_a_wrong_connection_of_the_ui_raises(program: Program, tmp_path: Path, right: str) -> None:  # noqa: F811
     with pytest.raises(AttributeError):
         load(UI.replace(right, "x" + right), tmp_path)
+
+
+def test_python_outlives_many_calls_of_pyside6() -> None:
+    """Each call that returns None takes one reference of None away, of which a fresh Python has some thousands."""
+    code = """
+import pythonqt_layer
+from PySide6 import QtCore
+thing = QtCore.QObject()
+for _ in range(100_000):
+    thing.setObjectName("a")
+"""
+    child = samples.python(code)
+    _, complaints = child.communicate(timeout=60)
+    assert (child.returncode, complaints) == (0, "")

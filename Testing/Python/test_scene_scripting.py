@@ -35,7 +35,7 @@ def story() -> str:
 def test_the_documented_story(scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(settings.PRESETS, "quick", TINY)
-    for number in range(1, 6):
+    for number in range(1, 7):
         image, label_map = ball_scan(number)
         write_volume(image, Path(f"scan{number}.nrrd"))
         write_seg_nrrd(label_map, LABELS, Path(f"scan{number}.seg.nrrd"))
@@ -54,6 +54,9 @@ def test_the_documented_story(scene: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "train or validation" in told[-1]
     assert (case.id, case.proposed_by, case.role.value) == ("scan5", "M1", "train")
     assert 0 < case.proposal_dice < 1
+    assert "scan5 has 1 earlier segmentation" in told
+    assert any(line.startswith("scan6 comes next: 0.") for line in told)
+    assert names["proposal"].GetName() == "scan6 by M1"
     assert not logic.not_stored()
     assert not logic.running()
     assert {pick.case for pick in logic.picks("M2")} == {"scan1", "scan2", "scan3", "scan5"}
@@ -81,7 +84,7 @@ def check_export(names: dict[str, Any], scene: Any) -> None:
         np.testing.assert_array_equal(mask != 0, array == label.value)
     sidecar = json.loads(Path("results/scan5.json").read_text(encoding="utf-8"))
     assert (sidecar["origin"], sidecar["version"]) == ("accepted by a person", "M1")
-    stored = read_label_map("my-workspace/cases/spleen/scan5/segmentation.seg.nrrd", labels)
+    stored = read_label_map(names["workspace"].segmentation_path(names["case"]), labels)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(stored.image), array)
 
 

@@ -29,9 +29,10 @@ class CorrectPanel(Panel):
         self._editor = SharedEditor(ui.segmentEditorWidget)
         self._found = Found(ui.correctReportLabel, ui.countButton, session, self._offer)
         self._attention = Attention(self._edited)
-        widgets = StoringWidgets(ui.storingLabel, ui.notStoredListWidget, ui.resumeStoringButton)
+        widgets = StoringWidgets(ui.storingLabel, ui.notStoredListWidget, ui.resumeStoringButton, ui.discardButton)
         self._storing = Storing(widgets, session, session.changed)
         self._entered = False
+        self._chosen_role = ""  # of the user, while a stored case shows its own
         self._shown: tuple[Any, Any] = (None, None)  # volume and segmentation
         on(ui.newSegmentationButton.clicked, self._new)
         on(ui.acceptButton.clicked, self._accept)
@@ -71,11 +72,13 @@ class CorrectPanel(Panel):
     def exit(self) -> None:
         self._entered = False
         self._editor.exit()
-        self._attention.follow(None if slicer.mrmlScene.IsClosing() else self._attention.node, False)
+        self._attention.follow(self._attention.node, False)
 
     def scene_closing(self) -> None:
         guarded(self._save_all)
         self._shown = (None, None)
+        self._found.of(None, None)
+        self._attention.follow(None, False)
 
     def close(self) -> None:
         guarded(self._save_all)
@@ -142,8 +145,18 @@ class CorrectPanel(Panel):
             if case
             else _("The model learns from train cases, and is measured on validation cases.")
         )
-        if case and self.session.parameters.role != case.role.value:
-            self.session.parameters.role = case.role.value
+        self._show_role(case)
+
+    def _show_role(self, case: Case | None) -> None:
+        """That of the case; of a new volume the one that the user chose last, not the last case's."""
+        parameters = self.session.parameters
+        if case is not None:
+            self._chosen_role = self._chosen_role or parameters.role
+            wanted = case.role.value
+        else:
+            wanted, self._chosen_role = self._chosen_role or parameters.role, ""
+        if parameters.role != wanted:
+            parameters.role = wanted
 
     def _why_not(self) -> str:
         volume, segmentation = self._nodes()

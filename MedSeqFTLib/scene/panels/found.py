@@ -75,7 +75,7 @@ class Found:
                 self.obstacle = what_prevents(found)
                 self._label.text = told(found)
             except MedSeqFTError as error:
-                self.obstacle = self._label.text = str(error)
+                self._label.text, self.obstacle = "", str(error)
         self._looked()
 
 
@@ -89,7 +89,7 @@ def what_prevents(found: Findings) -> str:
 
 
 def told(found: Findings) -> str:
-    """Voxels per label, and what is wrong."""
+    """Voxels per label, and overlaps."""
     counts = ", ".join(
         _("{label}: {count} voxels").format(label=label, count=count) for label, count in found.voxels.items()
     )
@@ -99,4 +99,4 @@ def told(found: Findings) -> str:
         )
         for overlap in found.overlaps
     ]
-    return "\n".join(line for line in (counts, *overlaps, what_prevents(found)) if line)
+    return "\n".join(line for line in (counts, *overlaps) if line)

@@ -29,10 +29,10 @@ class SegmentPanel(Panel):
         self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._looked)
         self._logic: SceneLogic | None = None
         self._news = ""
-        self._news_of: Any = None  # the volume that was chosen then
+        self._news_of = ""  # id of the volume that was chosen then
 
     def state(self) -> str:
-        if self.session.parameters.volume is not self._news_of:
+        if self._volume_id() != self._news_of:
             self._tell("")
         return self._news or self._why_not() or self._ready()
 
@@ -47,8 +47,12 @@ class SegmentPanel(Panel):
 
     def _tell(self, news: str) -> None:
         """To be shown until another volume is chosen."""
-        self._news, self._news_of = news, self.session.parameters.volume
+        self._news, self._news_of = news, self._volume_id()
         self._state.text = news
+
+    def _volume_id(self) -> str:
+        volume = self.session.parameters.volume
+        return str(volume.GetID()) if volume is not None else ""
 
     def _ready(self) -> str:
         logic, task = self._open_logic(), self.session.task
@@ -110,6 +114,8 @@ class SegmentPanel(Panel):
             self._watch.follow(running[-1])
 
     def _looked(self, job: Following, _events: object) -> None:
+        if job.is_active and job.progress.warnings:
+            self._tell(job.progress.warnings[-1])
         if not job.is_active and job.state != "finished":
             self._tell("")
             self.refresh()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.job_watch import INTERVAL, what_stopped
@@ -23,6 +24,7 @@ class StoringWidgets(NamedTuple):
     label: Any
     list: Any  # of what could not be stored
     resume: Any
+    discard: Any
 
 
 class Storing:
@@ -39,6 +41,7 @@ class Storing:
         self._timer.setInterval(INTERVAL)
         on(self._timer.timeout, self._look)
         on(widgets.resume.clicked, self._resume)
+        on(widgets.discard.clicked, self._discard)
         self._show()
 
     def look_again(self) -> None:
@@ -92,21 +95,37 @@ class Storing:
         return _("Case {name} is accepted, but not stored: {why}").format(name=job.name, why=what_stopped(job))
 
     def _resume(self) -> None:
-        row = self._widgets.list.currentRow
-        if self._logic is not None and 0 <= row < len(self._stuck):
-            job = self._stuck[row]
+        job = self._chosen()
+        if self._logic is not None and job is not None:
             self._logic.resume(job.folder.id)
             self._stuck.remove(job)
             job.poll()
             self.add(job)
             self._changed()
 
+    def _discard(self) -> None:
+        job = self._chosen()
+        if job is None:
+            return
+        question = _("Give up storing {name}? Its segmentation is lost unless it is still in the scene.")
+        if slicer.util.confirmOkCancelDisplay(question.format(name=job.name), windowTitle=_("MedSeqFT")):
+            job.discard()
+            self._stuck.remove(job)
+            self._news = ""
+            self._show()
+            self._changed()
+
+    def _chosen(self) -> StoringJob | None:
+        row = self._widgets.list.currentRow
+        return self._stuck[row] if 0 <= row < len(self._stuck) else None
+
     def _show(self) -> None:
         names = ", ".join(job.name for job in self._active)
         busy = _("Being stored in the background: {names}.").format(names=names) if names else ""
         self._widgets.label.text = "\n".join(text for text in (busy, self._news) if text)
         self._widgets.label.visible = bool(busy or self._news)
-        self._widgets.list.visible = self._widgets.resume.visible = bool(self._stuck)
+        for widget in (self._widgets.list, self._widgets.resume, self._widgets.discard):
+            widget.visible = bool(self._stuck)
         self._fill()
 
     def _fill(self) -> None:

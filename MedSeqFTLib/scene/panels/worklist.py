@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.scene.worklist import Row, Suggestion
 
-WIDEST = 140  # pixels of the names; a longer one is told by its tooltip
+WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
 
 
 class WorklistPanel(Panel):
@@ -51,6 +51,10 @@ class WorklistPanel(Panel):
             done = sum(row.status == "accepted" for row in self._rows)
             text = _("{done} of {all} volumes are accepted.") if self._rows else _("Load a volume to begin with.")
             self._state.text = text.format(done=done, all=len(self._rows))
+
+    def scene_closing(self) -> None:
+        self._rows = []  # they would keep volumes in memory
+        self.ui.worklistTableWidget.setRowCount(0)
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None  # without a workspace there is an obstacle
