@@ -78,7 +78,7 @@ class Story:
         self.window.choose(self.ui.segmentVolumeSelector, scan_name(number))
         self.window.wait_until(lambda: self.ui.segmentButton.isEnabled())
         self.window.click(self.ui.segmentButton)
-        assert self.ui.segmentButton.text == "Cancel"
+        self.window.wait_until(lambda: self.ui.segmentButton.text == "Cancel")
         self.window.wait_until(lambda: self.ui.segmentButton.text == "Segment", LONG)
         node = self.window.widget.session.parameters.segmentation
         assert node.GetName().startswith(f"{scan_name(number)} by M"), node.GetName()
@@ -99,7 +99,7 @@ class Story:
         self.window.choose(self.ui.adaptPresetComboBox, preset)
         self.window.wait_until(lambda: self.ui.adaptButton.isEnabled())
         self.window.click(self.ui.adaptButton)
-        assert self.ui.adaptButton.text == "Cancel"
+        self.window.wait_until(lambda: self.ui.adaptButton.text == "Cancel")
 
     def wait_for_adapting(self) -> str:
         """Until the job has ended. Returns what the panel says of the newest version."""
@@ -119,7 +119,7 @@ class Story:
         self.window.type(self.ui.reasonLineEdit, reason)
         self.window.wait_until(lambda: self.ui.promoteButton.isEnabled())
         self.window.click(self.ui.promoteButton)
-        self.window.wait_until(lambda: not self.ui.promoteButton.isEnabled(), 60)
+        self.window.wait_until(lambda: self.window.widget.session.logic.current(TASK).id == version, 60)
 
     def export_all(self, folder: Path) -> None:
         """Export: everything of the task."""

