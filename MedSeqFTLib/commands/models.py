@@ -121,8 +121,11 @@ def promote(
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version current for its task, and the start of the next adaptation."""
-    pointers = open_workspace(workspace).promote(version, person(by), reason)
+    """Make a version current for its task, and the start of the next adaptation; needs a reason against the verdict."""
+    opened = open_workspace(workspace)
+    from MedSeqFTLib.learning.promotion import promote_by_hand
+
+    pointers = promote_by_hand(opened, version, person(by), reason)
     if as_json:
         print_json(pointers)
         return

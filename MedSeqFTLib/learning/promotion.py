@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.evaluation.gate import compare
 from MedSeqFTLib.learning.progress import Teller
-from MedSeqFTLib.workspace.schema import ModelVersion
+from MedSeqFTLib.workspace.schema import ModelVersion, Pointers
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -20,6 +21,22 @@ def promote_if_better(workspace: Workspace, version: ModelVersion, teller: Telle
     else:
         teller.warning(f"{version.id} kept as a candidate: {reason} Promote it with: models promote {version.id}")
     return promote
+
+
+def promote_by_hand(workspace: Workspace, version_id: str, who: str, reason: str) -> Pointers:
+    """A person makes a version current; against the verdict only with a reason, which is kept.
+
+    Raises:
+        InputError: the version is unknown, serves no task, or is current already; or the reason is missing.
+        WorkspaceError: one of its files is damaged.
+    """
+    version = workspace.version(version_id)
+    current = workspace.pointers().tasks.get(version.task or "")
+    if not reason.strip() and version.task is not None and current != version.id:
+        good_enough, why = verdict(version, current)
+        if not good_enough:
+            raise InputError(f"{version.id} is promoted only with a reason, which is kept in the history: {why}")
+    return workspace.promote(version_id, who, reason)
 
 
 def verdict(version: ModelVersion, current: str | None) -> tuple[bool, str]:

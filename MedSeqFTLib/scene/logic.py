@@ -16,7 +16,7 @@ from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
-from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.learning.promotion import promote_by_hand, verdict
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.cases import StoringJob
@@ -250,8 +250,8 @@ class SceneLogic:
         return next((found for found in reversed(self.workspace.versions()) if found.task == task), None)
 
     def promote(self, version: str, reason: str = "", by: str = "") -> None:
-        """Make a version current for its task."""
-        self.workspace.promote(version, person(by), reason)
+        """Make a version current for its task; against the verdict only with a reason."""
+        promote_by_hand(self.workspace, version, person(by), reason)
 
     def roll_back(self, task: str, reason: str = "", by: str = "") -> ModelVersion | None:
         """Undo the last promotion of a task. Returns the version that is current now, if there is one."""

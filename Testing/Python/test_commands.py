@@ -414,6 +414,7 @@ def test_refused_model_requests(run: Run, lineage: Workspace) -> None:
     before = tree(lineage.folder)
     refused(run("models", "promote", "M0"), "foundation model")
     refused(run("models", "promote", "M1"), "already the current version")
+    refused(run("models", "promote", "M2"), "only with a reason", "no held-out case of brain")
     refused(run("models", "promote", "M7"), "no model version M7 (versions: M0, M1, M2)")
     refused(run("models", "promote", "../M1"), "'../M1' is not a model version")
     refused(run("models", "show", "newest"), "not a model version")

@@ -164,6 +164,16 @@ def test_every_widget_that_the_module_uses_is_in_its_ui_file() -> None:
     assert {name for name in own if not name.startswith("Q")} <= declared
 
 
+def test_every_bound_widget_is_bound_to_a_parameter_that_there_is() -> None:
+    tree = ElementTree.parse(ROOT / "MedSeqFT" / "Resources" / "UI" / "MedSeqFT.ui")
+    bound = {str(p.findtext("string")) for p in tree.iter("property") if p.get("name") == "SlicerParameterName"}
+    classes = (node for node in ast.parse(MODULE.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef))
+    (parameters,) = (node for node in classes if node.name == "MedSeqFTParameterNode")
+    fields = {ast.unparse(part.target) for part in parameters.body if isinstance(part, ast.AnnAssign)}
+    assert bound
+    assert bound <= fields
+
+
 def test_the_module_imports_only_what_slicer_ships() -> None:
     allowed = {"slicer", "qt", "ctk", "vtk", "numpy", *sys.stdlib_module_names}
     own = {"MedSeqFTLib.errors", *(f"MedSeqFTLib.scene.panels.{path.stem}" for path in WINDOW)}
