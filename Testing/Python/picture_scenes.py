@@ -91,9 +91,14 @@ class Stage:
 
     def kill(self, button: Any) -> None:
         """The worker of a job that runs; until its panel offers to resume it with `button`."""
-        job = next(folder for folder in control.list_jobs(self.opened[-1]) if folder.process() is not None)
-        psutil.Process(job.process().pid).kill()  # type: ignore[union-attr]
+        self.wait(self._running)
+        self._running()[0].kill()
         self.wait(lambda: button.visible)
+
+    def _running(self) -> list[psutil.Process]:
+        """Workers that have begun with their job."""
+        jobs = [folder for folder in control.list_jobs(self.opened[-1]) if folder.state() == "running"]
+        return [psutil.Process(process.pid) for job in jobs if (process := job.process())]
 
     def end(self) -> None:
         self.window.close()
@@ -110,9 +115,7 @@ def set_up(stage: Stage) -> None:
     ui.systemGroupBox.collapsed = False
     stage.shoot("setUp", "ready")
     absent, find = {"peft", "monai"}, importlib.util.find_spec
-    stage.patch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name in absent else find(name, *rest)
-    )
+    stage.patch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else find(name, *rest))
     window.reopen()
     stage.wait(lambda: "Asking" not in window.ui.deviceLabel.text)
     stage.shoot("setUp", "missing")
@@ -138,18 +141,19 @@ def task(stage: Stage) -> None:
     ui, window = stage.ui, stage.window
     stage.shoot("task", "empty")
     stage.open(Workspace.create(stage.data / "new"), "")
-    add_drawn(add_scan(17, "Scan 17"), 17)
+    add_drawn(add_scan(17, "Scan-17"), 17)
     stage.unfold("task")
     window.click(ui.newTaskButton)
-    window.choose(ui.newTaskSegmentationSelector, "Scan 17 drawn")
+    window.choose(ui.newTaskSegmentationSelector, "Scan-17 drawn")
     window.type(ui.newTaskNameLineEdit, "balls")
     window.choose(ui.newTaskModalityComboBox, "MR")
     stage.shoot("task", "new")
+    window.click(ui.newTaskButton)
     slicer.mrmlScene.Clear()
     stage.open()
-    stage.session.parameters.volume = add_scan(18, "Scan 18")
+    stage.session.parameters.volume = add_scan(18, "Scan-18")
     stage.session.changed()
-    inside(ui.lineageTable).setCurrentCell(0, 0)
+    inside(ui.lineageTable).setCurrentCell(2, 0)
     stage.shoot("task", "ready")
     window.click(ui.compareButton)
     stage.shoot("task", "running")
@@ -166,8 +170,8 @@ def work(stage: Stage) -> None:
     for panel in ("segment", "correct", "worklist"):
         stage.shoot(panel, "empty")
     workspace = stage.open()
-    volumes = [add_scan(seed, f"Scan {seed}") for seed in (17, 18, 19)]
-    add_proposal(workspace, volumes[1], ball_scan(18)[1], "Scan 18", confidence=0.71)
+    volumes = [add_scan(seed, f"Scan-{seed}") for seed in (17, 18, 19)]
+    add_proposal(workspace, volumes[1], ball_scan(18)[1], "Scan-18", confidence=0.71)
     stage.session.parameters.volume = volumes[0]
     stage.shoot("segment", "ready")
     window.click(ui.segmentButton)

@@ -293,9 +293,9 @@ def test_a_job_of_another_slicer_is_followed(
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ("NVIDIA H100 80GB HBM3, 80995, 81559", "NVIDIA H100 80GB HBM3, 79.1 GiB of 79.6 GiB free"),
-        ("NVIDIA T400, 512, 2048", "Close programs that use the GPU"),
-        ("NVIDIA A100, MIG, [N/A], [N/A]", "NVIDIA A100, MIG"),
+        ("NVIDIA H100 80GB HBM3, 81559, 80995, 550.54.15", "NVIDIA H100 80GB HBM3, 79.1 GiB of 79.6 GiB free"),
+        ("NVIDIA T400, 2048, 512, 550.54.15", "Close programs that use the GPU"),
+        ("NVIDIA A100, MIG, [N/A], [N/A], 550.54.15", "NVIDIA A100, MIG"),
         ("No devices were found", "none found"),
     ],
 )
@@ -313,7 +313,7 @@ def test_the_gpu_is_told_by_its_driver(
     program.write_text(f"#!/bin/sh\nsleep 0.3\necho '{answer}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("importlib.metadata.version", lambda _name: "2.9.0+cu128")
+    monkeypatch.setattr("MedSeqFTLib.scene.panels.preflight.version_of", lambda _name: "2.9.0+cu128")
     ui = show(window, workspace)
     assert "looking..." in ui.adaptPreflightLabel.text
     window.wait_until(lambda: told in ui.adaptPreflightLabel.text)

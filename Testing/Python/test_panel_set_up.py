@@ -227,12 +227,25 @@ def test_the_computer_is_told(window: Window, monkeypatch: pytest.MonkeyPatch, t
         assert told.text in copied
 
 
-def test_no_card_no_driver_and_an_odd_answer(window: Window) -> None:  # noqa: F811
-    text = part("computer").device_text
-    assert "CPU computes" in text(None, "", "linux")
-    assert "CPU computes" in text(9, "NVIDIA-SMI has failed because it couldn't communicate with the driver", "win32")
-    assert "Apple" in text(None, "", "darwin")
-    assert text(0, "NVIDIA GB10, [N/A], [N/A], 580.1\n", "linux").startswith("NVIDIA GB10, driver 580.1")
+@pytest.mark.parametrize(
+    ("code", "answer", "system", "told"),
+    [
+        (None, "", "Linux", "No NVIDIA card answers, so the CPU computes"),
+        (9, "NVIDIA-SMI has failed because, as it is, the driver, alas, is dumb", "Windows", "No NVIDIA card answers"),
+        (None, "", "Darwin", "Apple GPU"),
+        (0, "NVIDIA GB10, [N/A], [N/A], 580.1\n", "Linux", "NVIDIA GB10, driver 580.1"),
+    ],
+    ids=["no driver", "a failing one", "a Mac", "a shared memory"],
+)
+def test_no_card_no_driver_and_an_odd_answer(
+    window: Window,  # noqa: F811
+    code: int | None,
+    answer: str,
+    system: str,
+    told: str,
+) -> None:
+    gpus = part("gpu_probe").gpus_of(code, answer, system, "arm64")
+    assert part("computer").device_text(gpus).startswith(told)
 
 
 @pytest.mark.parametrize(

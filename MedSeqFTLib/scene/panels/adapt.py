@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.workspace.schema import ModelVersion
 
-_GPU_INTERVAL = 250  # milliseconds between two looks whether the GPU has answered
 _USUAL = "balanced"
 _PLOTS = ("", LOSS, DICE)  # as in the .ui
 
@@ -40,11 +38,9 @@ class AdaptPanel(Panel):
         self._attached: SceneLogic | None = None
         self._plotted = ""  # the job whose losses are plotted
         self._shown: tuple[object, ...] = ()  # what the outcome is of
-        self._gpu: GpuProbe | None = None
+        self._gpus = GpuProbe(self.refresh)
+        self._asked = False  # the driver, for the GPUs
         self._tip = str(ui.adaptPresetComboBox.toolTip)
-        self._timer = qt.QTimer()
-        self._timer.setInterval(_GPU_INTERVAL)
-        on(self._timer.timeout, self._look_at_gpu)
         on(ui.adaptPresetComboBox.currentIndexChanged, self.refresh)
         on(ui.adaptPlotComboBox.currentIndexChanged, self._choose_plot)
         on(ui.adaptCheckButton.clicked, self._look_again)
@@ -73,9 +69,8 @@ class AdaptPanel(Panel):
 
     def close(self) -> None:
         self._watch.close()
-        self._timer.stop()
         self._plot.close()
-        self._forget_gpu()
+        self._gpus.close()
 
     # before
 
@@ -96,30 +91,20 @@ class AdaptPanel(Panel):
 
     def _look(self, task: str) -> None:
         logic, preset = self._logic(), self._preset()
-        if self._gpu is None:
-            self._gpu = GpuProbe()
-            self._timer.start()
-        checks = preflight(logic.workspace, task, preset, self._gpu)
+        if not self._asked:
+            self._asked = True
+            self._gpus.ask()
+        checks = preflight(logic.workspace, task, preset, self._gpus)
         self.ui.adaptPreflightLabel.text = as_html(checks)
         self.ui.adaptEstimateLabel.text = _forecast(logic.estimate(task, preset))
         self._watch.offer(obstacle(checks), _("Learn the accepted cases of {task}.").format(task=task))
 
     def _look_again(self) -> None:
         """At what may have changed outside of this window; a job that another Slicer started is followed."""
-        self._forget_gpu()
+        self._asked = False
         if not self._watch.is_active:
             self._attached = None
         self.refresh()
-
-    def _forget_gpu(self) -> None:
-        if self._gpu is not None:
-            self._gpu.close()
-        self._gpu = None
-
-    def _look_at_gpu(self) -> None:
-        if self._gpu is None or self._gpu.answered:
-            self._timer.stop()
-            self.refresh()
 
     # while it runs
 

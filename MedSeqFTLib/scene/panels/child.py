@@ -28,11 +28,17 @@ class Child:
         """True until the program has ended."""
         return self._done is not None
 
-    def run(self, program: str, arguments: list[str], seconds: float, done: Done) -> None:
-        """Start a program; `done` is called once, when it has ended or `seconds` are over."""
+    def run(self, program: str, arguments: list[str], seconds: float, done: Done, environment: Any = None) -> None:
+        """Start a program; `done` is called once, when it has ended or `seconds` are over.
+
+        Args:
+            environment: a QProcessEnvironment; None is Slicer's own.
+        """
         self._done = done
         self._process = qt.QProcess()
         self._process.setProcessChannelMode(qt.QProcess.MergedChannels)
+        if environment is not None:
+            self._process.setProcessEnvironment(environment)
         on(self._process.finished, self._finished)
         on(self._process.errorOccurred, lambda: self._tell(None))
         self._timer.start(round(1000 * seconds))

@@ -6,21 +6,17 @@ import importlib.util
 import platform
 import re
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
-from MedSeqFTLib.scene.panels.child import Child
-from MedSeqFTLib.scene.panels.packages import fits, torch_bounds, version_of
+from MedSeqFTLib.scene.panels.gpu_probe import Gpu
+from MedSeqFTLib.scene.panels.packages import fits, is_cpu_build, torch_bounds, version_of
 
 GIB = 1 << 30
 LITTLE_DISK = 5 * GIB  # checkpoints and the cache of one small task
 LITTLE_MEMORY = 4 * GIB
-QUERY = ["--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
-PATIENCE = 15.0  # seconds for nvidia-smi; a sleeping card takes some
 
 
 def program_text() -> str:
@@ -84,32 +80,12 @@ def memory_free() -> int | None:
     return int(psutil.virtual_memory().available)
 
 
-class Device:
-    """Asks the driver for the graphics card, in the background."""
-
-    def __init__(self, told: Callable[[str], None]) -> None:
-        """`told` gets the answer, for people."""
-        self._told, self._child = told, Child()
-
-    def ask(self) -> None:
-        """Ask, unless it is being asked already."""
-        if not self._child.is_active:
-            self._child.run("nvidia-smi", QUERY, PATIENCE, lambda code, text: self._told(device_text(code, text)))
-
-    def close(self) -> None:
-        """The window is going."""
-        self._child.forget()
-
-
-def device_text(code: int | None, answer: str, system: str = sys.platform) -> str:
-    """What nvidia-smi said, in words, with what to do about it."""
-    cards = [re.split(r"\s*,\s*", line.strip()) for line in answer.splitlines() if line.count(",") == 3]
-    if code != 0 or not cards:
-        if system == "darwin":
-            return _("Apple GPU where there is one; it shares the computer's memory.")
+def device_text(gpus: list[Gpu]) -> str:
+    """The GPUs in words, with what to do about them."""
+    if not gpus:
         return _("No NVIDIA card answers, so the CPU computes: adapting works, but takes many times longer.")
-    lines = [_card(*card) for card in cards]
-    if (version_of("torch") or "").endswith("+cpu"):
+    lines = [_card(gpu) for gpu in gpus]
+    if is_cpu_build(version_of("torch")):
         lines.append(
             _(
                 "PyTorch is built for the CPU alone and cannot use it: uninstall PyTorch in the module PyTorch Utils, "
@@ -119,9 +95,10 @@ def device_text(code: int | None, answer: str, system: str = sys.platform) -> st
     return "\n".join(lines)
 
 
-def _card(name: str, total: str, free: str, driver: str) -> str:
-    if not (total.isdecimal() and free.isdecimal()):  # "[N/A]" of cards that share the computer's memory
-        return _("{name}, driver {driver}").format(name=name, driver=driver)
-    return _("{name}, {free:.1f} of {total:.1f} GiB free, driver {driver}").format(
-        name=name, free=int(free) / 1024, total=int(total) / 1024, driver=driver
-    )
+def _card(gpu: Gpu) -> str:
+    told = gpu.name
+    if gpu.free is not None and gpu.total is not None:
+        told = _("{name}, {free:.1f} of {total:.1f} GiB free").format(
+            name=gpu.name, free=gpu.free / GIB, total=gpu.total / GIB
+        )
+    return _("{told}, driver {driver}").format(told=told, driver=gpu.driver) if gpu.driver else told

@@ -57,6 +57,11 @@ def version_of(package: str) -> str | None:
 _versions: dict[str, str | None] = {}
 
 
+def is_cpu_build(version: str | None) -> bool:
+    """Whether this PyTorch was built without GPUs. Its version says so; it is not imported."""
+    return (version or "").endswith("+cpu")
+
+
 def requirements(part: str = "runtime") -> dict[str, str]:
     """Package -> its line of a requirement file."""
     text = (REQUIREMENTS / f"{part}.in").read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ import html
 import os
 import shutil
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
+from MedSeqFTLib.scene.panels.packages import is_cpu_build, version_of
 
 if TYPE_CHECKING:
     from MedSeqFTLib.workspace.workspace import Workspace
@@ -141,29 +141,21 @@ def _gpu(probe: GpuProbe) -> Check:
     name = _("GPU")
     if not probe.answered:
         return Check(name, "asked", _("looking..."))
-    if probe.gpu is None:
+    if not probe.gpus:
         mend = _("It works on the processor, too, but takes many times longer.")
         return Check(name, "doubtful", _("none found."), mend)
-    if _torch_for_processors():
+    gpu = probe.gpus[0]
+    if is_cpu_build(version_of("torch")):
         mend = _("Install a PyTorch for this GPU with the extension PyTorch.")
-        return Check(name, "doubtful", _("{name}, but PyTorch does not use it.").format(name=probe.gpu.name), mend)
-    if probe.gpu.free is None or probe.gpu.total is None:
-        return Check(name, "good", probe.gpu.name)
+        return Check(name, "doubtful", _("{name}, but PyTorch does not use it.").format(name=gpu.name), mend)
+    if gpu.free is None or gpu.total is None:
+        return Check(name, "good", gpu.name)
     found = _("{name}, {free} of {total} free")
-    found = found.format(name=probe.gpu.name, free=_size(probe.gpu.free), total=_size(probe.gpu.total))
-    if probe.gpu.free < _LITTLE_GPU_MEMORY:
-        return Check(
-            name, "doubtful", found, _("Close programs that use the GPU; less is computed at a time if need be.")
-        )
+    found = found.format(name=gpu.name, free=_size(gpu.free), total=_size(gpu.total))
+    if gpu.free < _LITTLE_GPU_MEMORY:
+        mend = _("Close programs that use the GPU; less is computed at a time if need be.")
+        return Check(name, "doubtful", found, mend)
     return Check(name, "good", found)
-
-
-def _torch_for_processors() -> bool:
-    """Whether the PyTorch that is installed was built without GPUs. Its version says so; it is not imported."""
-    try:
-        return metadata.version("torch").endswith("+cpu")
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def _others(workspace: Workspace) -> Check:

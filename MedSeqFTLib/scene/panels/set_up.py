@@ -10,7 +10,8 @@ import slicer
 from slicer.i18n import tr as _
 
 import MedSeqFTLib.scene.panels.packages as packages
-from MedSeqFTLib.scene.panels.computer import Device, memory_text, program_text, torch_text
+from MedSeqFTLib.scene.panels.computer import device_text, memory_text, program_text, torch_text
+from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
 from MedSeqFTLib.scene.panels.installing import Installing
 from MedSeqFTLib.scene.panels.opening import SETTING, Opening
 from MedSeqFTLib.scene.panels.panel import Panel, on
@@ -26,7 +27,7 @@ class SetUpPanel(Panel):
         packages.look_again()
         self._shown: Path | None = None
         self._opening = Opening(session)
-        self._device = Device(self._device_told)
+        self._gpus = GpuProbe(self._gpus_told)
         self._installing = Installing(ui, session.changed, self._opening.reopen)
         on(ui.workspaceLineEdit.returnPressed, lambda: self._open(str(ui.workspaceLineEdit.text)))
         on(ui.openWorkspaceButton.clicked, self._choose)
@@ -73,14 +74,14 @@ class SetUpPanel(Panel):
 
     def close(self) -> None:
         self._soon.stop()
-        self._device.close()
+        self._gpus.close()
         self._installing.close()
         self._opening.close()
 
     def _begin(self) -> None:
         """What the window does not wait for."""
         self.ui.systemGroupBox.collapsed = not self._installing.is_unfinished
-        self._device.ask()
+        self._gpus.ask()
         self._opening.reopen()
         self._installing.go_on()
 
@@ -127,11 +128,11 @@ class SetUpPanel(Panel):
 
     def _look_again(self) -> None:
         packages.look_again()
-        self._device.ask()
+        self._gpus.ask()
         self.session.changed()
 
-    def _device_told(self, text: str) -> None:
-        self.ui.deviceLabel.text = text
+    def _gpus_told(self) -> None:
+        self.ui.deviceLabel.text = device_text(self._gpus.gpus)
 
     def _copy(self) -> None:
         ui = self.ui
