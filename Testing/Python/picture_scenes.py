@@ -13,7 +13,7 @@ import pytest
 from correcting_samples import add_drawn, add_proposal, add_scan, edit
 from learning_samples import TINY, add_balls, ball_scan, ball_task
 from panel_samples import adapted_workspace, copied, end_workers, runner_of
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 from pythonqt_layer import inside
 from slicer_program import Window
 from slicer_samples import slicer
@@ -82,8 +82,11 @@ class Stage:
         self.save(inside(getattr(self.ui, f"{panel}CollapsibleButton")), f"{panel}-{state}")
 
     def save(self, widget: Any, name: str) -> None:
+        """Without the empty space below the last panel."""
         path = self.target / f"{name}-{self.shade}.png"
-        if not widget.grab().save(str(path)):
+        last = inside(getattr(self.ui, f"{PANELS[-1]}CollapsibleButton"))
+        bottom = last.mapTo(self.window.frame, last.rect().bottomLeft()).y() + 10
+        if not widget.grab(widget.rect() & QtCore.QRect(0, 0, WIDTH, bottom)).save(str(path)):
             raise SystemExit(f"{path} cannot be written.")
 
     def wait(self, condition: Callable[[], object]) -> None:
@@ -206,8 +209,6 @@ def correct(stage: Stage, volume: Any) -> None:
     window.click(ui.suggestButton)
     stage.shoot("worklist", "ready")
     stage.unfold("segment", "correct", "worklist")
-    window.frame.resize(WIDTH, window.frame.sizeHint().height())
-    QtWidgets.QApplication.processEvents()
     stage.save(window.frame, "window")
 
 
