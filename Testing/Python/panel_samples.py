@@ -1,4 +1,4 @@
-"""Workspaces for the tests of panels, and how a test opens one in the window."""
+"""Workspaces, scans and edits for the tests of panels, and how a test opens a workspace in the window."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from learning_samples import TINY, ball_workspace
+import SimpleITK as sitk
+import workspace_samples as samples
+from learning_samples import LABELS, TINY, ball_scan, ball_task, ball_workspace
 from slicer_program import Window
+from slicer_samples import slicer
 
+from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
+from MedSeqFTLib.imaging.volumes import pixel_sha256
 from MedSeqFTLib.jobs import control, system
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.starting import start_adaptation
+from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.scene.volumes import add_volume, image_of
+from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.workspace.schema import Segmentation
+from MedSeqFTLib.workspace.segmentations import store_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 TESTS = Path(__file__).resolve().parent
@@ -27,21 +38,39 @@ def adapted_workspace(folder: Path) -> Workspace:
     return workspace
 
 
+def untrained_workspace(folder: Path) -> Workspace:
+    """A workspace with the task "balls", no case, and two versions whose files are no weights."""
+    workspace = Workspace.create(folder / "workspace")
+    workspace.add_task(ball_task())
+    for name, parent, task in (("M0", None, None), ("M1", "M0", "balls")):
+        files = samples.weights_folder(folder / name)
+        workspace.publish(samples.a_version(name, files, task, parent), files)
+    return workspace
+
+
 def copied(workspace: Workspace, folder: Path) -> Workspace:
     """A workspace of one test's own."""
     shutil.copytree(workspace.folder, folder / "workspace")
     return Workspace.open(folder / "workspace")
 
 
+def open_workspace(window: Window, workspace: Workspace | None, task: str = "balls") -> Any:
+    """As the panels Set-up and Task do. Returns the session."""
+    session = window.widget.session
+    session.open(workspace.folder if workspace else None)
+    session.parameters.task = task
+    session.changed()
+    window.frame.resize(460, 1600)
+    window.wait_until(lambda: True)
+    return session
+
+
 def show(window: Window, workspace: Workspace | None, task: str = "balls", panel: str = "adapt") -> Any:
-    """Open a workspace as Set-up does, choose the task, and unfold a panel. Returns the widgets."""
-    window.widget.session.open(workspace.folder if workspace else None)
-    window.widget.session.parameters.task = task
-    window.widget.session.changed()
+    """Open a workspace, choose the task, and unfold a panel. Returns the widgets."""
+    open_workspace(window, workspace, task)
     button = getattr(window.ui, f"{panel}CollapsibleButton")
     if button.collapsed:
         button.collapsed = False
-    window.frame.resize(460, 1600)
     window.wait_until(lambda: True)
     return window.ui
 
@@ -58,3 +87,50 @@ def end_workers(workspace: Workspace) -> None:
     for folder in control.list_jobs(workspace):
         if process := folder.process():
             system.kill_tree(process.pid, process.create_time)
+
+
+def add_proposal(workspace: Workspace, volume: Any, label_map: sitk.Image, name: str, **more: Any) -> Segmentation:
+    """What M1 would have proposed for a volume."""
+    with workspace.staging() as folder:
+        file = folder / "p.seg.nrrd"
+        write_seg_nrrd(label_map, LABELS, file)
+        record = Segmentation(
+            name=name,
+            task="balls",
+            version="M1",
+            reading="per-task",
+            source_image=f"{name}.nrrd",
+            pixel_sha256=pixel_sha256(image_of(volume)),
+            segmentation_sha256=sha256_of(file),
+            size=label_map.GetSize(),
+            spacing=label_map.GetSpacing(),
+            label_voxels={},
+            **more,
+        )
+        return store_segmentation(workspace, record, file)
+
+
+def add_scan(seed: int = 7, name: str = "scan") -> Any:
+    """A volume node."""
+    return add_volume(slicer.mrmlScene, ball_scan(seed)[0], name)
+
+
+def add_drawn(volume: Any, seed: int = 7) -> Any:
+    """The right segmentation of `add_scan`, as a node."""
+    return add_segmentation(volume, ball_scan(seed)[1], LABELS, f"{volume.GetName()} drawn")
+
+
+def edit(node: Any, volume: Any, planes: int = 10, label: int = 1) -> None:
+    """Erase a label in the first planes, as the Segment Editor would."""
+    identifier = node.GetSegmentation().GetNthSegmentID(label)
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+    voxels[:planes] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, identifier, volume)
+
+
+def fill(node: Any, volume: Any, label: int = 0) -> None:
+    """Draw a box."""
+    identifier = node.GetSegmentation().GetNthSegmentID(label)
+    drawn = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    drawn[8:14, 8:14, 8:12] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, identifier, volume)

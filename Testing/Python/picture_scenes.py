@@ -10,9 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
-from correcting_samples import add_drawn, add_proposal, add_scan, edit
 from learning_samples import TINY, add_balls, ball_scan, ball_task
-from panel_samples import adapted_workspace, copied, end_workers, runner_of
+from panel_samples import adapted_workspace, add_drawn, add_proposal, add_scan, copied, edit, end_workers, runner_of
 from PySide6 import QtCore, QtWidgets
 from pythonqt_layer import inside
 from slicer_program import Window

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from learning_samples import TINY, Role, add_balls, ball_task
-from panel_samples import adapted_workspace, copied, end_workers, runner_of, show
+from panel_samples import copied, end_workers, runner_of, show
 from slicer_program import Window, scene, window  # noqa: F401
 from slicer_samples import slicer
 
@@ -19,12 +19,6 @@ from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.job import REPORT_FILE
 from MedSeqFTLib.learning import settings
 from MedSeqFTLib.workspace.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Not to be changed."""
-    return adapted_workspace(tmp_path_factory.mktemp("adapted"))
 
 
 @pytest.fixture

@@ -12,17 +12,18 @@ import numpy as np
 import psutil
 import pytest
 import SimpleITK as sitk
-from correcting_samples import (
+from learning_samples import LABELS, add_balls, ball_scan
+from panel_samples import (
     add_drawn,
     add_proposal,
     add_scan,
+    copied,
     edit,
+    end_workers,
     fill,
     open_workspace,
     untrained_workspace,
 )
-from learning_samples import LABELS, add_balls, ball_scan
-from panel_samples import copied, end_workers
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from correcting_samples import (
+from learning_samples import add_balls, ball_scan
+from panel_samples import (
     add_drawn,
     add_proposal,
     add_scan,
+    copied,
     edit,
+    end_workers,
     open_workspace,
     untrained_workspace,
 )
-from learning_samples import add_balls, ball_scan
-from panel_samples import copied, end_workers
 from PySide6 import QtCore, QtTest
 from pythonqt_layer import inside
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures

@@ -10,13 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import vtk
-from correcting_samples import (
-    add_scan,
-    edit,
-    open_workspace,
-    untrained_workspace,
-)
-from panel_samples import adapted_workspace, copied, end_workers
+from panel_samples import add_scan, copied, edit, end_workers, open_workspace, untrained_workspace
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer, vtk_matrix
 
@@ -27,14 +21,9 @@ from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return adapted_workspace(tmp_path_factory.mktemp("trained"))
-
-
 @pytest.fixture
-def workspace(trained: Workspace, tmp_path: Path) -> Iterator[Workspace]:
-    found = copied(trained, tmp_path)
+def workspace(adapted: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    found = copied(adapted, tmp_path)
     yield found
     end_workers(found)
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import workspace_samples as samples
-from learning_samples import LABELS, TINY, ball_scan, ball_task, ball_workspace
+from learning_samples import LABELS, ball_scan, ball_task
+from panel_samples import copied
 from safetensors.numpy import load_file, save_file
 from slicer_program import Window, inside, scene, window  # noqa: F401
 from slicer_samples import slicer
 
 from MedSeqFTLib.jobs import control, system
-from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.volumes import add_volume
 from MedSeqFTLib.workspace.files import sha256_of
@@ -285,15 +285,10 @@ def test_a_workspace_that_another_process_writes_to_is_told(
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(adapted: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose M1 was really trained, a little; M2 is M1 with noise on the weights of its head."""
     folder = tmp_path_factory.mktemp("trained")
-    workspace = ball_workspace(folder)
-    settings = adapt_settings("quick", {**TINY, "selection": "random"}).model_dump(mode="json")
-    job = control.start_job(workspace, control.new_job(workspace, "adapt", "balls", settings))
-    for _ in control.watch(job, interval=0.1):
-        pass
-    assert job.state() == "finished", job.log_tail()
+    workspace = copied(adapted, folder)
     files = folder / "files"
     shutil.copytree(workspace.version_folder("M1"), files)
     head, noise = files / "head-balls.safetensors", np.random.default_rng(0)

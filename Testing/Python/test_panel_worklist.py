@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from correcting_samples import (
+from imaging_samples import one_line
+from learning_samples import add_balls, ball_scan
+from panel_samples import (
     add_drawn,
     add_proposal,
     add_scan,
+    copied,
     edit,
+    end_workers,
     open_workspace,
     untrained_workspace,
 )
-from imaging_samples import one_line
-from learning_samples import add_balls, ball_scan
-from panel_samples import copied, end_workers
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
 
