@@ -26,6 +26,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 WIDTH = 500  # as a user's module panel
 PANELS = ("setUp", "task", "segment", "correct", "worklist", "adapt", "export", "foundation")
+FILE_NAMES = {"setUp": "set-up"}
 
 
 def twice_adapted_workspace(folder: Path) -> Workspace:
@@ -78,7 +79,7 @@ class Stage:
 
     def shoot(self, panel: str, state: str) -> None:
         self.unfold(panel)
-        self.save(inside(getattr(self.ui, f"{panel}CollapsibleButton")), f"{panel}-{state}")
+        self.save(inside(getattr(self.ui, f"{panel}CollapsibleButton")), f"{FILE_NAMES.get(panel, panel)}-{state}")
 
     def save(self, widget: Any, name: str) -> None:
         """Without the empty space below the last panel."""
