@@ -178,7 +178,6 @@ def work(stage: Stage) -> None:
     stage.session.parameters.volume = volumes[0]
     stage.shoot("segment", "ready")
     window.click(ui.segmentButton)
-    stage.wait(lambda: ui.segmentProgressBar.value > 0 or ui.segmentButton.text == "Segment")
     stage.shoot("segment", "running")
     stage.wait(lambda: ui.segmentButton.text == "Segment")
     stage.shoot("segment", "finished")
