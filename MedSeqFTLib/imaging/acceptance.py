@@ -123,13 +123,17 @@ def agreement(
     return mean_dice(sitk.GetArrayViewFromImage(accepted), sitk.GetArrayViewFromImage(proposed), values)
 
 
+def dice(first: NDArray[np.uint8], second: NDArray[np.uint8], value: int) -> float | None:
+    """Dice of one value in two label maps [z, y, x]; None if neither has it."""
+    a, b = first == value, second == value
+    voxels = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2.0 * int(np.count_nonzero(a & b)) / voxels if voxels else None
+
+
 def mean_dice(first: NDArray[np.uint8], second: NDArray[np.uint8], values: list[int]) -> float:
     """Mean Dice of two label maps [z, y, x] over the values that occur in either of them; both must not be empty."""
-    scores = []
-    for value in values:
-        a, b = first == value, second == value
-        if voxels := int(a.sum()) + int(b.sum()):
-            scores.append(2.0 * int((a & b).sum()) / voxels)
+    found = (dice(first, second, value) for value in values)
+    scores = [score for score in found if score is not None]
     if not scores:
         raise InputError("The two segmentations are both empty, so they cannot be compared.")
     return sum(scores) / len(scores)

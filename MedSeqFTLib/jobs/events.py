@@ -6,7 +6,6 @@ A worker that is killed in the middle of a line leaves a torn line. Readers leav
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from MedSeqFTLib.errors import WorkspaceError
-from MedSeqFTLib.workspace.files import remove_torn_line, storage_errors
+from MedSeqFTLib.workspace.files import append_line, remove_torn_line, storage_errors
 
 EventKind = Literal["queued", "started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
 CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
@@ -75,11 +74,7 @@ class EventWriter:
         """Write one event; a closing one is on the disk when this returns. Raises StorageError."""
         line = event.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
         with storage_errors(self.path):
-            if self._file.write(line) != len(line):
-                remove_torn_line(self.path)
-                raise OSError("only a part of the line could be written; the disk may be full")
-            if event.kind in CLOSING:
-                os.fsync(self._file.fileno())
+            append_line(self._file, self.path, line, flush=event.kind in CLOSING)
 
     def close(self) -> None:
         self._file.close()

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.files import (
     TEMPORARY_PREFIX,
+    append_line,
     document_bytes,
     explain,
     remove_torn_line,
@@ -127,11 +128,7 @@ def _append(path: Path, act: Act, subject: str, documents: dict[str, str], who: 
         previous=_hash(line) if line else FIRST,
     )
     with storage_errors(path), path.open("ab", buffering=0) as file:
-        written = entry.model_dump_json().encode("utf-8") + b"\n"
-        if file.write(written) != len(written):
-            remove_torn_line(path)
-            raise OSError("only a part of the line could be written; the disk may be full")
-        os.fsync(file.fileno())
+        append_line(file, path, entry.model_dump_json().encode("utf-8") + b"\n", flush=True)
 
 
 def _last_line(path: Path, block: int = 65536) -> bytes:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import pydantic_core
 from pydantic import ValidationError
@@ -183,6 +183,21 @@ def remove_torn_line(path: Path) -> None:
         kept = file.read().rfind(b"\n") + 1
         if kept < file.tell():
             file.truncate(kept)
+
+
+def append_line(file: BinaryIO, path: Path, line: bytes, flush: bool) -> None:
+    """Add a line to an unbuffered file that is open for appending at `path`: whole, or not at all.
+
+    Args:
+        flush: return only when it is on the disk.
+
+    Raises OSError.
+    """
+    if file.write(line) != len(line):
+        remove_torn_line(path)
+        raise OSError("only a part of the line could be written; the disk may be full")
+    if flush:
+        os.fsync(file.fileno())
 
 
 def is_temporary(path: Path) -> bool:

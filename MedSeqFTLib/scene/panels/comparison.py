@@ -155,9 +155,9 @@ def agreement(workspace: Workspace, records: list[Segmentation]) -> Agreements:
 
     Raises WorkspaceError if a stored file is damaged.
     """
-    import numpy as np
     import SimpleITK as sitk
 
+    from MedSeqFTLib.imaging.acceptance import dice
     from MedSeqFTLib.imaging.segmentations import read_label_map
     from MedSeqFTLib.workspace.segmentations import verify_segmentation
 
@@ -166,12 +166,7 @@ def agreement(workspace: Workspace, records: list[Segmentation]) -> Agreements:
         sitk.GetArrayFromImage(read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True).image)
         for record in records
     )
-    found: Agreements = []
-    for label in labels:
-        one, other = first == label.value, second == label.value
-        both = np.count_nonzero(one) + np.count_nonzero(other)
-        found.append((label, 2 * int(np.count_nonzero(one & other)) / both if both else None))
-    return found
+    return [(label, dice(first, second, label.value)) for label in labels]
 
 
 def place_side_by_side(volume: Any, nodes: list[Any]) -> None:
