@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Both before torch is imported.
@@ -30,3 +32,21 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     from panel_samples import adapted_workspace  # needs Slicer's libraries, unlike most tests
 
     return adapted_workspace(tmp_path_factory.mktemp("adapted"))
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a task and no case, made once. Not to be changed: copy it."""
+    from panel_samples import untrained_workspace
+
+    return untrained_workspace(tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.fixture
+def untrained_copy(untrained: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    """One test's own; its workers end with it."""
+    from panel_samples import copied, end_workers
+
+    found = copied(untrained, tmp_path)
+    yield found
+    end_workers(found)

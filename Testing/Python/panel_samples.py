@@ -8,22 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import workspace_samples as samples
 from learning_samples import LABELS, TINY, ball_scan, ball_task, ball_workspace
+from proposal_samples import add_proposal as add_proposal
 from slicer_program import Window
 from slicer_samples import slicer
 
-from MedSeqFTLib.imaging.segmentations import write_seg_nrrd
-from MedSeqFTLib.imaging.volumes import pixel_sha256
 from MedSeqFTLib.jobs import control, system
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.starting import start_adaptation
 from MedSeqFTLib.scene.placing import add_segmentation
-from MedSeqFTLib.scene.volumes import add_volume, image_of
-from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Segmentation
-from MedSeqFTLib.workspace.segmentations import store_segmentation
+from MedSeqFTLib.scene.volumes import add_volume
 from MedSeqFTLib.workspace.workspace import Workspace
 
 TESTS = Path(__file__).resolve().parent
@@ -87,27 +82,6 @@ def end_workers(workspace: Workspace) -> None:
     for folder in control.list_jobs(workspace):
         if process := folder.process():
             system.kill_tree(process.pid, process.create_time)
-
-
-def add_proposal(workspace: Workspace, volume: Any, label_map: sitk.Image, name: str, **more: Any) -> Segmentation:
-    """What M1 would have proposed for a volume."""
-    with workspace.staging() as folder:
-        file = folder / "p.seg.nrrd"
-        write_seg_nrrd(label_map, LABELS, file)
-        record = Segmentation(
-            name=name,
-            task="balls",
-            version="M1",
-            reading="per-task",
-            source_image=f"{name}.nrrd",
-            pixel_sha256=pixel_sha256(image_of(volume)),
-            segmentation_sha256=sha256_of(file),
-            size=label_map.GetSize(),
-            spacing=label_map.GetSpacing(),
-            label_voxels={},
-            **more,
-        )
-        return store_segmentation(workspace, record, file)
 
 
 def add_scan(seed: int = 7, name: str = "scan") -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ from panel_samples import (
     add_drawn,
     add_proposal,
     add_scan,
-    copied,
     edit,
-    end_workers,
     fill,
     open_workspace,
-    untrained_workspace,
 )
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
@@ -33,16 +29,9 @@ from MedSeqFTLib.workspace.schema import Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return untrained_workspace(tmp_path_factory.mktemp("empty"))
-
-
 @pytest.fixture
-def workspace(empty: Workspace, tmp_path: Path) -> Iterator[Workspace]:
-    found = copied(empty, tmp_path)
-    yield found
-    end_workers(found)
+def workspace(untrained_copy: Workspace) -> Workspace:
+    return untrained_copy
 
 
 def choose(window: Window, volume: Any, segmentation: Any) -> None:  # noqa: F811

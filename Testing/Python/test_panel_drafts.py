@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,8 @@ from panel_samples import (
     add_drawn,
     add_proposal,
     add_scan,
-    copied,
     edit,
-    end_workers,
     open_workspace,
-    untrained_workspace,
 )
 from PySide6 import QtCore, QtTest
 from pythonqt_layer import inside
@@ -32,16 +28,9 @@ from MedSeqFTLib.workspace.schema import Case, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return untrained_workspace(tmp_path_factory.mktemp("empty"))
-
-
 @pytest.fixture
-def workspace(empty: Workspace, tmp_path: Path) -> Iterator[Workspace]:
-    found = copied(empty, tmp_path)
-    yield found
-    end_workers(found)
+def workspace(untrained_copy: Workspace) -> Workspace:
+    return untrained_copy
 
 
 def masks(node: Any, volume: Any) -> list[np.ndarray]:

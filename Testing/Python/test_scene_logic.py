@@ -16,12 +16,13 @@ import SimpleITK as sitk
 import workspace_samples as samples
 from imaging_samples import one_line
 from learning_samples import LABELS, ball_scan, ball_task
+from proposal_samples import add_proposal
 from slicer_boot import scene as scene  # a fixture
 from slicer_samples import slicer, vtk_matrix
 
 from MedSeqFTLib.errors import GeometryError, InputError, JobError
-from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
-from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
+from MedSeqFTLib.imaging.segmentations import read_label_map
+from MedSeqFTLib.imaging.volumes import read_volume
 from MedSeqFTLib.jobs import control, system
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.learning.errands import run_acceptance
@@ -30,10 +31,9 @@ from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.tasks import task_of
-from MedSeqFTLib.scene.volumes import add_volume, image_of
-from MedSeqFTLib.workspace.files import sha256_of
+from MedSeqFTLib.scene.volumes import add_volume
 from MedSeqFTLib.workspace.schema import Case, Code, Label, Role, Segmentation
-from MedSeqFTLib.workspace.segmentations import name_for_volume, store_segmentation
+from MedSeqFTLib.workspace.segmentations import name_for_volume
 from MedSeqFTLib.workspace.workspace import Workspace
 
 TESTS = Path(__file__).resolve().parent
@@ -86,23 +86,7 @@ def kill(job: Following) -> None:
 
 
 def proposal(logic: SceneLogic, volume: Any, label_map: sitk.Image, name: str = "scan") -> Segmentation:
-    """What M1 would have proposed for a volume."""
-    with logic.workspace.staging() as folder:
-        file = folder / "p.seg.nrrd"
-        write_seg_nrrd(label_map, LABELS, file)
-        record = Segmentation(
-            name=name,
-            task="balls",
-            version="M1",
-            reading="per-task",
-            source_image=f"{name}.nrrd",
-            pixel_sha256=pixel_sha256(image_of(volume)),
-            segmentation_sha256=sha256_of(file),
-            size=label_map.GetSize(),
-            spacing=label_map.GetSpacing(),
-            label_voxels={},
-        )
-        return store_segmentation(logic.workspace, record, file)
+    return add_proposal(logic.workspace, volume, label_map, name)
 
 
 # accept
