@@ -29,26 +29,23 @@ class Row:
 
 def rows(logic: SceneLogic, task: str) -> list[Row]:
     """All versions, oldest first, with what they are to a task."""
-    from MedSeqFTLib.jobs.summary import lineage
-
-    promoted = {move.after for move in logic.workspace.pointers().history if move.kind == "promote"}
-    found = []
-    for told in lineage(logic.workspace):
-        version = logic.workspace.version(told.version)
-        found.append(
-            Row(
-                version=told.version,
-                parent=told.parent or "",
-                task=told.task,
-                created=told.created.removesuffix(" UTC"),
-                training=len(version.train_cases),
-                held_out=len(version.validation_cases),
-                dice=_dice(version),
-                status=_status(version, told.serves, told.version in promoted),
-                is_current=task in told.serves,
-            )
+    pointers = logic.workspace.pointers()
+    promoted = {move.after for move in pointers.history if move.kind == "promote"}
+    serving = set(pointers.tasks.values())
+    return [
+        Row(
+            version=version.id,
+            parent=version.parent or "",
+            task=version.task,
+            created=f"{version.created:%Y-%m-%d %H:%M}",
+            training=len(version.train_cases),
+            held_out=len(version.validation_cases),
+            dice=_dice(version),
+            status=_status(version, version.id in serving, version.id in promoted),
+            is_current=pointers.tasks.get(task) == version.id,
         )
-    return found
+        for version in logic.workspace.versions()
+    ]
 
 
 def measured_tasks(found: list[Row]) -> list[str]:
@@ -76,7 +73,7 @@ def _dice(version: ModelVersion) -> dict[str, float]:
     return {task: dice for task, dice in own.items() if dice is not None}
 
 
-def _status(version: ModelVersion, serves: object, was_promoted: bool) -> str:
+def _status(version: ModelVersion, serves: bool, was_promoted: bool) -> str:
     if serves:
         return _("current")
     if version.task is None:

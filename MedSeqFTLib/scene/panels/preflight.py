@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.computer import GIB, LITTLE_DISK, LITTLE_MEMORY, disk_free, memory_free
 from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
 from MedSeqFTLib.scene.panels.packages import is_cpu_build, version_of
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 Mark = Literal["good", "doubtful", "bad", "asked"]
 _SIGNS: dict[Mark, str] = {"good": "\u2714", "doubtful": "\u26a0", "bad": "\u2718", "asked": "\u2026"}
-_GIB = 1 << 30
-_NO_DISK, _LITTLE_DISK = 1 * _GIB, 5 * _GIB  # free bytes
-_NO_MEMORY, _LITTLE_MEMORY = 1 * _GIB, 4 * _GIB
-_LITTLE_GPU_MEMORY = 4 * _GIB
+_NO_DISK = _NO_MEMORY = 1 * GIB  # free bytes
+_LITTLE_GPU_MEMORY = 4 * GIB
 
 
 class Check(NamedTuple):
@@ -121,14 +119,14 @@ def _disk(folder: Path) -> Check:
         mend = _("Mount it so that it can be written, or copy the workspace to another disk and open it there.")
         return Check(name, "bad", _("{folder} cannot be written.").format(folder=folder), mend)
     mend = _("Free some on the disk of {folder}.").format(folder=folder)
-    return _enough(name, shutil.disk_usage(folder).free, (_NO_DISK, _LITTLE_DISK), mend)
+    return _enough(name, disk_free(folder), (_NO_DISK, LITTLE_DISK), mend)
 
 
 def _memory() -> Check:
-    import psutil
-
-    free = psutil.virtual_memory().available
-    return _enough(_("Memory"), free, (_NO_MEMORY, _LITTLE_MEMORY), _("Close other programs, or volumes in the scene."))
+    name, free = _("Memory"), memory_free()
+    if free is None:
+        return Check(name, "doubtful", _("nobody tells how much is free."))
+    return _enough(name, free, (_NO_MEMORY, LITTLE_MEMORY), _("Close other programs, or volumes in the scene."))
 
 
 def _enough(name: str, free: int, limits: tuple[int, int], mend: str) -> Check:
@@ -180,4 +178,4 @@ def _others(workspace: Workspace) -> Check:
 
 
 def _size(size: int) -> str:
-    return _("{size} GiB").format(size=f"{size / _GIB:.1f}")
+    return _("{size} GiB").format(size=f"{size / GIB:.1f}")
