@@ -28,6 +28,7 @@ from MedSeqFTLib.commands import (
     report,
     segment,
     task,
+    workspace,
 )
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError
@@ -99,6 +100,7 @@ app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(analyse.app, name="analyse")
 app.add_typer(audit.app, name="audit")
+app.add_typer(workspace.app, name="workspace")
 app.command("import-decathlon")(import_decathlon.import_decathlon)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)

@@ -10,10 +10,10 @@ from MedSeqFTLib.commands.console import (
     HERE,
     JsonOption,
     WorkspaceOption,
+    bytes_bar,
     open_workspace,
     print_json,
     print_table,
-    progress_bar,
     say,
 )
 
@@ -45,7 +45,7 @@ def verify(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> in
     opened = open_workspace(workspace)
     from MedSeqFTLib.workspace.audit_check import verify as check
 
-    with progress_bar() as bar:
+    with bytes_bar() as bar:
         line = bar.add_task("files", total=None)
         result = check(opened, lambda done, total: bar.update(line, completed=done, total=total))
     if as_json:

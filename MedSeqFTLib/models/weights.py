@@ -18,6 +18,7 @@ from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.pretext import build_pretext
 from MedSeqFTLib.models.pretext.base import Pretext
 from MedSeqFTLib.workspace.files import check_sha256, sha256_of
+from MedSeqFTLib.workspace.pruned import refuse_pruned
 from MedSeqFTLib.workspace.schema import ModelVersion, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -100,6 +101,7 @@ def _checked(workspace: Workspace, version: ModelVersion, name: str) -> Path:
     path = workspace.version_folder(version.id) / name
     if name not in version.files:
         raise WorkspaceError(f"Version {version.id} has no file {name}.")
+    refuse_pruned(workspace.version_folder(version.id))
     check_sha256(path, version.files[name])
     return path
 

@@ -36,10 +36,27 @@ if TYPE_CHECKING:
 AUDIT_FILE = "audit.jsonl"
 NOTHING = ""  # stands for the hash of a document that is not there
 FIRST = "0" * 64  # stands for the hash of the line before the first
-_PATTERNS = ("workspace.json", "tasks/*.json", "cases/*/*/case.json", "models/*/version.json", "models/current.json")
+_PATTERNS = (
+    "workspace.json",
+    "tasks/*.json",
+    "cases/*/*/case.json",
+    "models/*/version.json",
+    "models/*/pruned.json",
+    "models/current.json",
+)
 
 Act = Literal[
-    "log begun", "task added", "case accepted", "case revised", "version made", "promoted", "rolled back", "not done"
+    "log begun",
+    "task added",
+    "case accepted",
+    "case revised",
+    "version made",
+    "promoted",
+    "rolled back",
+    "exported",
+    "imported",
+    "pruned",
+    "not done",
 ]
 
 
@@ -77,7 +94,7 @@ def note(
         for document_path, document in documents.items()
     }
     if not path.exists():
-        _append(path, "log begun", workspace.folder.name, present(workspace, skip=hashes), who, "")
+        _append(path, "log begun", "workspace", present(workspace, skip=hashes), who, "")
     _settle(workspace, path)
     _append(path, act, subject, hashes, who, reason)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from MedSeqFTLib.errors import MedSeqFTError, WorkspaceError
+from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, NOTHING, AuditEntry, entries, present
-from MedSeqFTLib.workspace.workspace import Workspace
-
-Progress = Callable[[int, int], None]  # files looked at, in all
+from MedSeqFTLib.workspace.verification import Progress, verify_recorded
+from MedSeqFTLib.workspace.workspace import WORKSPACE_FILE, Workspace
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,13 @@ class AuditResult:
 
 
 def verify(workspace: Workspace, progress: Progress = lambda done, total: None) -> AuditResult:
-    """Check the chain of lines, then the documents against it, then the files of cases and versions."""
+    """Check the chain of lines, then the documents against it, then all files whose checksum a document holds."""
+    log = verify_log(workspace)
+    return replace(log, problems=(*log.problems, *verify_recorded(workspace, progress).problems))
+
+
+def verify_log(workspace: Workspace) -> AuditResult:
+    """Check the chain of lines, then the documents against it."""
     found: list[AuditEntry] = []
     head, problems = FIRST, []
     try:
@@ -34,9 +39,10 @@ def verify(workspace: Workspace, progress: Progress = lambda done, total: None) 
     except WorkspaceError as error:
         problems.append(str(error))
     if not found and not problems:
+        if set(present(workspace)) <= {WORKSPACE_FILE}:  # nothing was done yet
+            return AuditResult(0, FIRST, ())
         problems.append(f"{AUDIT_FILE} is missing: nothing can be checked against it.")
     problems += _documents(workspace, found)
-    problems += _files(workspace, progress)
     return AuditResult(len(found), head, tuple(problems))
 
 
@@ -62,21 +68,3 @@ def _allowed_of_the_last(found: list[AuditEntry]) -> dict[str, str]:
         return {}
     before = {name: sha256 for entry in found[:-1] for name, sha256 in entry.documents.items()}
     return {name: before.get(name, NOTHING) for name in found[-1].documents}
-
-
-def _files(workspace: Workspace, progress: Progress) -> Iterator[str]:
-    """The images, segmentations and weights, against the hashes in their documents."""
-    try:
-        checks = [
-            *((workspace.verify_case, case) for case in workspace.cases()),
-            *((workspace.verify_version, version) for version in workspace.versions()),
-        ]
-    except MedSeqFTError as error:
-        yield str(error)
-        return
-    for number, (check, document) in enumerate(checks, start=1):
-        try:
-            check(document)  # type: ignore[operator]
-        except MedSeqFTError as error:
-            yield str(error)
-        progress(number, len(checks))

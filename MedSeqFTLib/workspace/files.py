@@ -200,6 +200,15 @@ def append_line(file: BinaryIO, path: Path, line: bytes, flush: bool) -> None:
         os.fsync(file.fileno())
 
 
+def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
+    """Raise StorageError if the disk of `folder`, or of where it will lie, has not `size` bytes free for `what`."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        needs = f"{what} needs {size / 2**30:.2f} GiB, but the disk of {there} has {free / 2**30:.2f} GiB free"
+        raise StorageError(f"{needs}. Free some space, or choose another disk. Nothing was changed.")
+
+
 def is_temporary(path: Path) -> bool:
     """True for the leavings of a write that never ended."""
     return path.name.startswith(TEMPORARY_PREFIX)

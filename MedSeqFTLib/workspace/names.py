@@ -28,9 +28,14 @@ def checked_name(text: str, what: str) -> str:
             f"The {what} name {text!r} cannot be used: take 1 to {_LONGEST} letters a-z, digits, '-', '_' or '.', "
             "beginning with a letter or digit and not ending with a dot."
         )
-    if text.split(".")[0].lower() in _DEVICES:
+    if is_device(text):
         raise InputError(f"The {what} name {text!r} cannot be used: Windows keeps it for a device; take another name.")
     return text
+
+
+def is_device(text: str) -> bool:
+    """True if Windows keeps a file name for a device, whatever its suffix."""
+    return text.split(".")[0].strip().lower() in _DEVICES
 
 
 def name_from(text: str, what: str) -> str:

@@ -37,7 +37,7 @@ def copy_verified(version: ModelVersion, source: Path, target: Path) -> None:
         WorkspaceError: a declared file is missing, differs from its checksum, or would lie outside the folder.
     """
     for name, declared in version.files.items():
-        _refuse_outside(name, version.id)
+        refuse_outside(name, version.id)
         file, copy = source / name, target / name
         if file.is_symlink() or not file.is_file():
             raise WorkspaceError(f"Version {version.id} declares {name}, but {file} is not a file.")
@@ -54,11 +54,12 @@ def verify_files(version: ModelVersion, folder: Path) -> None:
         WorkspaceError: a file is missing or damaged; the message names it.
     """
     for name, declared in version.files.items():
-        _refuse_outside(name, version.id)
+        refuse_outside(name, version.id)
         check_sha256(folder / name, declared)
 
 
-def _refuse_outside(name: str, version_id: str) -> None:
+def refuse_outside(name: str, version_id: str) -> None:
+    """Raise WorkspaceError if a file that a version declares would lie outside its folder."""
     parts = PurePosixPath(name).parts
     windows = PureWindowsPath(name)
     inside = bool(parts) and not windows.drive and not windows.root and not {"..", "."} & set(name.split("/"))

@@ -21,6 +21,7 @@ from MedSeqFTLib.workspace.files import (
 )
 from MedSeqFTLib.workspace.locking import acquire, clear_leftovers, staging_folder
 from MedSeqFTLib.workspace.names import checked_name, same_name
+from MedSeqFTLib.workspace.pruned import refuse_pruned
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Task, WorkspaceInfo
 from MedSeqFTLib.workspace.versions import (
     VERSION_FILE,
@@ -33,7 +34,7 @@ from MedSeqFTLib.workspace.versions import (
 )
 
 WORKSPACE_FILE = "workspace.json"
-_FOLDERS = ("tasks", "cases", "models", "jobs", "cache")
+FOLDERS = ("tasks", "cases", "models", "jobs", "cache")
 _LOCK_FILE = "workspace.lock"
 
 
@@ -56,7 +57,7 @@ class Workspace:
         folder = Path(folder).expanduser().absolute()
         _refuse_occupied(folder)
         with storage_errors(folder):
-            for name in _FOLDERS:
+            for name in FOLDERS:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         workspace = cls(folder, WorkspaceInfo(software=f"MedSeqFT {MedSeqFTLib.__version__}"))
         with workspace.lock():
@@ -238,7 +239,11 @@ class Workspace:
         return version
 
     def verify_version(self, version: ModelVersion) -> None:
-        """Check the version's files against their checksums. Raises a WorkspaceError that names the damaged file."""
+        """Check the version's files against their checksums.
+
+        Raises a WorkspaceError that names the damaged file, or says that the weights were pruned.
+        """
+        refuse_pruned(self.version_folder(version.id))
         verify_files(version, self.version_folder(version.id))
 
     # what is current
@@ -306,6 +311,6 @@ def _refuse_occupied(folder: Path) -> None:
         raise InputError(f"{folder} is a MedSeqFT workspace already.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; a workspace needs a folder.")
-    known = {*_FOLDERS, _LOCK_FILE}
+    known = {*FOLDERS, _LOCK_FILE}
     if folder.is_dir() and any(path.name not in known and not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty; make the workspace in a new or empty folder.")
