@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,12 @@ app.command("foundation")(foundation.list_foundation)
 app.command("show-foundation")(foundation.show_foundation)
 app.command("import-foundation")(foundation.import_foundation)
 app.command("export-foundation")(foundation.export_foundation)
+Promotion = Literal["better", "person", "never"]
+_POLICIES: dict[str, str] = {
+    "better": "by itself only what is shown to be better; a person may promote anything, with a reason",
+    "person": "nothing by itself; a person promotes, with a reason",
+    "never": "nothing is promoted; a rollback is possible",
+}
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version, such as M3.")]
 
 
@@ -131,6 +137,31 @@ def promote(
         return
     move = pointers.history[-1]
     say(f"{move.after} is now current for {move.task} (before: {move.before or 'none'}).")
+
+
+@app.command()
+def policy(
+    new: Annotated[Promotion | None, typer.Argument(metavar="[NEW]", help="better, person or never.")] = None,
+    margin: Annotated[float | None, typer.Option(min=0, max=1, help="Dice that the own task may lose.")] = None,
+    earlier_margin: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Dice that the one model may lose on an earlier task.")
+    ] = None,
+    reason: ReasonOption = "",
+    by: ByOption = "",
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or change what may become current: by itself only what is better, by a person only, or nothing (never)."""
+    opened = open_workspace(workspace)
+    asked = {"promotion": new, "margin": margin, "earlier_margin": earlier_margin}
+    if any(value is not None for value in asked.values()):
+        opened.change_policy(opened.policy.changed(asked), person(by), reason)
+    found = opened.policy
+    if as_json:
+        print_json(found)
+        return
+    margins = [("Margin", f"{found.margin:g} Dice"), ("Margin of earlier tasks", f"{found.earlier_margin:g} Dice")]
+    print_facts([("Promotion", f"{found.promotion}: {_POLICIES[found.promotion]}"), *margins])
 
 
 @app.command()

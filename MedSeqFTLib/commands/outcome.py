@@ -10,7 +10,8 @@ from MedSeqFTLib.errors import MedSeqFTError
 
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.job import JobFolder
-    from MedSeqFTLib.workspace.schema import ModelVersion, TaskScores
+    from MedSeqFTLib.learning.promotion import Verdict
+    from MedSeqFTLib.workspace.schema import ModelVersion, Reading, TaskScores
     from MedSeqFTLib.workspace.workspace import Workspace
 
 _READINGS = {"per-task": "each task by its own model", "single-model": "all tasks by one model"}
@@ -57,13 +58,24 @@ def _report_as_json(workspace: Workspace, folder: JobFolder) -> None:
 def end_document(workspace: Workspace, folder: JobFolder) -> dict[str, Any]:
     """The job, and the comparison of Dice before and after, for --json."""
     version = made_version(workspace, folder)
-    rows = [] if version is None else comparisons(version)
-    dice = [
-        {"task": _task(pair), "reading": _reading(pair), "before": _mean(pair[0]), "after": _mean(pair[1])}
-        for pair in rows
-    ]
-    is_current = version is not None and _is_current(workspace, version)
-    return {**job_document(folder), "dice": dice, "is_current": is_current}
+    found = {**job_document(folder), "dice": [], "is_current": False, "verdict": None}
+    if version is None:
+        return found
+    judged = _verdict(workspace, version)
+    found["dice"] = [_dice_document(judged, pair) for pair in comparisons(version)]
+    found["is_current"] = _is_current(workspace, version)
+    found["verdict"] = judged.sentence if version.task is not None else None
+    return found
+
+
+def _dice_document(judged: Verdict, pair: Comparison) -> dict[str, Any]:
+    return {
+        "task": _task(pair),
+        "reading": _reading(pair),
+        "before": _mean(pair[0]),
+        "after": _mean(pair[1]),
+        "judgement": _judgement(judged, pair) or None,
+    }
 
 
 def made_version(workspace: Workspace, folder: JobFolder) -> ModelVersion | None:
@@ -74,16 +86,19 @@ def made_version(workspace: Workspace, folder: JobFolder) -> ModelVersion | None
 
 def say_outcome(workspace: Workspace, version: ModelVersion) -> None:
     """Print Dice before and after of every task, and whether the version is in use."""
-    rows = [_row(pair) for pair in comparisons(version)]
-    print_table(("Task", "Read as", "Before", "After", "Change"), rows, "No held-out cases: nothing was measured.")
+    judged = _verdict(workspace, version)
+    rows = [(*_row(pair), _judgement(judged, pair)) for pair in comparisons(version)]
+    heads = ("Task", "Read as", "Before", "After", "Change", "Verdict")
+    print_table(heads, rows, "No held-out cases: nothing was measured.")
     if version.note:
         say(version.note)
     if version.task is None:
         say(f"{version.id} is a foundation model: the next adaptation can start from it.")
     elif _is_current(workspace, version):
+        say(f"Gate: {judged}")
         say(f"{version.id} is current for {version.task}. Undo: medseqft models rollback {version.task}")
     else:
-        say(f"{version.id} is not in use{_why_not(workspace, version)}. Use it: medseqft models promote {version.id}")
+        say(f"{version.id} is not in use{_why_not(workspace, version, judged)}")
 
 
 def comparisons(version: ModelVersion) -> list[Comparison]:
@@ -120,16 +135,28 @@ def _task(pair: Comparison) -> str:
     return next(score.task for score in pair if score is not None)
 
 
-def _reading(pair: Comparison) -> str:
+def _reading(pair: Comparison) -> Reading:
     return next(score.reading for score in pair if score is not None)
 
 
-def _why_not(workspace: Workspace, version: ModelVersion) -> str:
-    """What the held-out cases say against a version; nothing if only a person's decision keeps it out of use."""
-    from MedSeqFTLib.learning.promotion import verdict
+def _verdict(workspace: Workspace, version: ModelVersion) -> Verdict:
+    from MedSeqFTLib.learning.promotion import verdict_of
 
-    good_enough, reason = verdict(version, workspace.pointers().tasks.get(version.task or ""))
-    return "" if good_enough else f": {reason.rstrip('.')}"
+    return verdict_of(workspace, version)
+
+
+def _judgement(judged: Verdict, pair: Comparison) -> str:
+    """Of a task in a reading that decides, else nothing."""
+    found = judged.of(_task(pair), _reading(pair))
+    return found.judgement if found else ""
+
+
+def _why_not(workspace: Workspace, version: ModelVersion, judged: Verdict) -> str:
+    """What speaks against a version, or that a person decided, and what can be done."""
+    from MedSeqFTLib.learning.promotion import what_next
+
+    next_step = what_next(version.id, workspace.policy, judged).replace("models promote", "medseqft models promote")
+    return f". {next_step}" if judged.good else f": {judged} {next_step}"
 
 
 def _is_current(workspace: Workspace, version: ModelVersion) -> bool:

@@ -1,7 +1,7 @@
 """Is a candidate worse than the version it would take over from? Paired, case by case, with a bootstrap interval.
 
 A non-inferiority test on held-out cases: the interval of the mean change of Dice is compared with 0 and with a margin.
-Margin, interval and the number of cases that is asked for are our choice.
+Margins (`MedSeqFTLib.workspace.policy`), interval and the number of cases that is asked for are our choice.
 """
 
 from __future__ import annotations
@@ -13,55 +13,90 @@ from typing import Literal
 import numpy as np
 
 from MedSeqFTLib.evaluation.bootstrap import SHARE, Interval, Values, interval
-from MedSeqFTLib.workspace.schema import CaseScore, TaskScores
+from MedSeqFTLib.workspace.policy import Policy
+from MedSeqFTLib.workspace.schema import CaseScore, Reading, TaskScores
 
 Judgement = Literal["better", "no worse within the margin", "worse", "not enough evidence"]
-MARGIN = 0.01  # Dice; a change that nobody would see
-FEWEST = 2  # held-out cases below which there is no interval
-ENOUGH = 5  # held-out cases below which an interval is called rough
+Pairs = Sequence[tuple[CaseScore, CaseScore]]
+MARGIN = Policy().margin
+FEWEST = 2  # cases below which there is no interval
+ENOUGH = 5  # cases below which an interval is called rough
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Held-out Dice of one task, before and after, on the cases and labels that both versions were measured on."""
+    """Dice of one task, before and after, on the cases and labels that both versions were measured on."""
 
     task: str
+    reading: Reading
     before: float
     after: float
     change: Interval  # of after - before
-    cases: int
+    held_out: int  # cases
+    crossed: int  # cases that were cross-validated: they judge the recipe
+    margin: float
     judgement: Judgement
+
+    @property
+    def cases(self) -> int:
+        """All that the interval rests on."""
+        return self.held_out + self.crossed
+
+    @property
+    def loses(self) -> bool:
+        """Is it shown that more than the margin is lost? The whole interval lies below."""
+        return self.cases >= FEWEST and self.change.high < -self.margin
+
+    @property
+    def spread(self) -> str:
+        """How sure it is."""
+        if self.cases < FEWEST:
+            return "on one held-out case only; accept more for validation"
+        rough = "" if self.cases >= ENOUGH else f"; rough with fewer than {ENOUGH} cases"
+        change = f"{SHARE} % interval of the change {self.change.low:+.3f} to {self.change.high:+.3f}"
+        return f"{change}, {self._counted}{rough}"
+
+    @property
+    def _counted(self) -> str:
+        if not self.crossed:
+            return f"{self.cases} cases"
+        return f"{self.held_out} held out, {self.crossed} cross-validated, which judge the recipe, not this very model"
 
     def __str__(self) -> str:
         """One sentence, with how sure it is."""
-        text = f"{self.judgement}: held-out Dice of {self.task} {self.before:.3f}, now {self.after:.3f}"
-        if self.cases < FEWEST:
-            return f"{text}, on one held-out case only; accept more for validation"
-        spread = f"{SHARE} % interval of the change {self.change.low:+.3f} to {self.change.high:+.3f}"
-        rough = "" if self.cases >= ENOUGH else f"; rough with fewer than {ENOUGH} cases"
-        return f"{text} ({spread}, {self.cases} cases{rough})"
+        what = "Dice of unseen cases" if self.crossed else "held-out Dice"
+        by = "" if self.reading == "per-task" else " by the one model"
+        text = f"{self.judgement}: {what} of {self.task}{by} {self.before:.3f}, now {self.after:.3f}"
+        return f"{text}, {self.spread}" if self.cases < FEWEST else f"{text} ({self.spread})"
 
 
-def compare(before: TaskScores | None, after: TaskScores | None, margin: float = MARGIN) -> Comparison | None:
+def compare(
+    before: TaskScores | None,
+    after: TaskScores | None,
+    margin: float = MARGIN,
+    crossed: tuple[TaskScores | None, TaskScores | None] = (None, None),
+) -> Comparison | None:
     """Compare two measurements of one task.
 
     Args:
         margin: Dice that may be lost without being called worse.
+        crossed: of cross-validation, before and after, on other cases.
 
     Returns:
         None if there is nothing that both were measured on.
     """
-    pairs = _pairs(before, after)
-    if before is None or not pairs:
+    held_out, more = _pairs(before, after), _pairs(*crossed)
+    known = after or crossed[1]
+    old, new = _paired([*held_out, *more])
+    change = interval([new - old]) if known and old.size else None
+    if known is None or change is None:
         return None
-    labels = sorted({label for pair in pairs for case in pair for label in case.dice})
-    old, new = (np.array([[[_dice(pair[which], label) for label in labels] for pair in pairs]]) for which in (0, 1))
-    unknown = np.isnan(old) | np.isnan(new)
-    old[unknown] = new[unknown] = np.nan
-    change = interval([new - old])
-    if change is None:
-        return None
-    return Comparison(before.task, _mean(old), _mean(new), change, len(pairs), judged(change, len(pairs), margin))
+    judgement = judged(change, len(held_out) + len(more), margin)
+    if more and change.low >= -margin and not _supported(held_out, margin):
+        judgement = "not enough evidence"
+    return Comparison(
+        known.task, known.reading, _mean(old), _mean(new), change, len(held_out), len(more), margin, judgement
+    )
 
 
 def judged(change: Interval, cases: int, margin: float) -> Judgement:
@@ -75,12 +110,32 @@ def judged(change: Interval, cases: int, margin: float) -> Judgement:
     return "worse" if change.high < 0 else "not enough evidence"
 
 
-def _pairs(before: TaskScores | None, after: TaskScores | None) -> Sequence[tuple[CaseScore, CaseScore]]:
+def _supported(held_out: Pairs, margin: float) -> bool:
+    """Do held-out cases, taken by themselves, bear out what cross-validation says in favour of a candidate?
+
+    Cross-validation measures against labels of training cases: where these are wrong, it praises what learned them.
+    """
+    if not held_out:
+        return False
+    old, new = _paired(held_out)
+    return _mean(new) - _mean(old) >= -margin
+
+
+def _pairs(before: TaskScores | None, after: TaskScores | None) -> Pairs:
     if before is None or after is None:
         return ()
     old = {score.case: score for score in before.cases}
     pairs = [(old[score.case], score) for score in after.cases if score.case in old]
     return [pair for pair in pairs if _common(*pair)]
+
+
+def _paired(pairs: Pairs) -> tuple[Values, Values]:
+    """Dice before and after [1, cases, labels], NaN where one of them is unknown."""
+    labels = sorted({label for pair in pairs for case in pair for label in case.dice})
+    old, new = (np.array([[[_dice(pair[which], label) for label in labels] for pair in pairs]]) for which in (0, 1))
+    unknown = np.isnan(old) | np.isnan(new)
+    old[unknown] = new[unknown] = np.nan
+    return old, new
 
 
 def _common(old: CaseScore, new: CaseScore) -> bool:

@@ -72,7 +72,8 @@ class StageSection:
     """One adaptation.
 
     `text` is split into paragraphs at blank lines; `verdict` says in a sentence why the outcome; `buffer_text` says how
-    the buffer was chosen. `losses` are, by name of the stage's part, (step, {loss name: value}).
+    the buffer was chosen. `losses` are, by name of the stage's part, (step, {loss name: value}); `judgements` of the
+    gate, by reading and task, for those that decide.
     """
 
     task: str
@@ -82,6 +83,7 @@ class StageSection:
     verdict: str = ""
     pictures: Sequence[Picture] = ()
     dice: Sequence[DiceRow] = ()
+    judgements: Mapping[tuple[str, str], str] = field(default_factory=dict)
     losses: Mapping[str, Sequence[LossPoint]] = field(default_factory=dict)
     buffer: Sequence[SelectionRow] = ()
     buffer_text: str = ""
@@ -121,6 +123,7 @@ class DiceGroup:
     own: bool  # the task of this stage
     rows: tuple[DiceRow, ...]
     mean: DiceRow | None
+    judgement: str = ""  # of the gate
 
     @property
     def summary(self) -> DiceRow:
@@ -155,18 +158,19 @@ def dice_tables(section: StageSection) -> list[DiceTable]:
     for reading, (title, meaning) in _READINGS.items():
         rows = [row for row in section.dice if row.reading == reading]
         tasks = sorted(dict.fromkeys(row.task for row in rows), key=lambda task: task != section.task)
-        groups = tuple(_group(task, [row for row in rows if row.task == task], section.task) for task in tasks)
+        groups = tuple(_group(section, task, [row for row in rows if row.task == task]) for task in tasks)
         if groups:
             tables.append(DiceTable(title, meaning, _axis_start(rows), groups))
     return tables
 
 
-def _group(task: str, rows: list[DiceRow], own_task: str) -> DiceGroup:
+def _group(section: StageSection, task: str, rows: list[DiceRow]) -> DiceGroup:
     mean = None
     if len(rows) > 1:
         before, after = _mean([row.before for row in rows]), _mean([row.after for row in rows])
         mean = DiceRow(rows[0].reading, task, "mean", before, after, max(row.cases for row in rows))
-    return DiceGroup(task, task == own_task, tuple(rows), mean)
+    judgement = section.judgements.get((rows[0].reading, task), "")
+    return DiceGroup(task, task == section.task, tuple(rows), mean, judgement)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from MedSeqFTLib.evaluation.averages import per_label_dice
 from MedSeqFTLib.evaluation.report import DiceRow, Outcome, Picture, SelectionRow, StageSection, VersionRow
 from MedSeqFTLib.jobs.job import job_folder
+from MedSeqFTLib.learning.promotion import Verdict, verdict_of
 from MedSeqFTLib.workspace.schema import ModelVersion, Selection, SelectionScore
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -17,7 +18,8 @@ def stage_section(
     workspace: Workspace, version: ModelVersion, text: str = "", pictures: Sequence[Picture] = ()
 ) -> StageSection:
     """One adaptation: Dice before and after, losses, buffer. Raises WorkspaceError if the job's record is damaged."""
-    outcome, verdict = _outcome(workspace, version)
+    judged = verdict_of(workspace, version)
+    outcome, verdict = _outcome(workspace, version, judged)
     return StageSection(
         task=version.task or "",
         version=version.id,
@@ -26,15 +28,25 @@ def stage_section(
         verdict=verdict,
         pictures=pictures,
         dice=dice_rows(version),
+        judgements=_judgements(judged),
         losses=losses_of(workspace, version),
         buffer=selection_rows(version),
         buffer_text=_selection_text(version),
     )
 
 
-def _outcome(workspace: Workspace, version: ModelVersion) -> tuple[Outcome, str]:
+def _outcome(workspace: Workspace, version: ModelVersion, judged: Verdict) -> tuple[Outcome, str]:
     moves = [move for move in workspace.pointers().history if move.after == version.id and move.kind == "promote"]
-    return ("promoted", moves[-1].reason) if moves else ("kept back", "")
+    if not moves:
+        return "kept back", str(judged)
+    move = moves[-1]
+    beside = f" Promoted by {move.who}; the gate said: {move.verdict}" if move.verdict else ""
+    return "promoted", f"{move.reason}{beside}"
+
+
+def _judgements(judged: Verdict) -> dict[tuple[str, str], str]:
+    found = [*judged.earlier, *([judged.own] if judged.own else [])]
+    return {(one.reading, one.task): f"{one.judgement} ({one.spread})" for one in found}
 
 
 def dice_rows(version: ModelVersion) -> list[DiceRow]:

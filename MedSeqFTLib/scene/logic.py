@@ -16,7 +16,7 @@ from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
-from MedSeqFTLib.learning.promotion import promote_by_hand, verdict
+from MedSeqFTLib.learning.promotion import Verdict, promote_by_hand, verdict_of
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
 from MedSeqFTLib.scene.cases import StoringJob
@@ -28,6 +28,7 @@ from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of, usable_name
 from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
+from MedSeqFTLib.workspace.policy import Policy, Promotion
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -235,11 +236,9 @@ class SceneLogic:
 
         return dice_rows(self.workspace.version(version))
 
-    def verdict(self, version: str) -> tuple[bool, str]:
-        """Whether held-out cases speak for a version, against the one it took over from or would, and a sentence."""
-        found, pointers = self.workspace.version(version), self.workspace.pointers()
-        moves = [move for move in pointers.history if move.kind == "promote" and move.after == version]
-        return verdict(found, moves[-1].before if moves else pointers.tasks.get(found.task or ""))
+    def verdict(self, version: str) -> Verdict:
+        """What measured cases say of a version, against the one that it took over from or would take over from."""
+        return verdict_of(self.workspace, self.workspace.version(version))
 
     def current(self, task: str) -> ModelVersion | None:
         """The version that segments a task now."""
@@ -249,8 +248,27 @@ class SceneLogic:
         """The version that the last adaptation to a task made, whether it is current or not."""
         return next((found for found in reversed(self.workspace.versions()) if found.task == task), None)
 
+    @property
+    def policy(self) -> Policy:
+        """What may become current, and with which margins."""
+        return self.workspace.policy
+
+    def change_policy(
+        self,
+        promotion: Promotion | None = None,
+        reason: str = "",
+        by: str = "",
+        *,
+        margin: float | None = None,
+        earlier_margin: float | None = None,
+    ) -> Policy:
+        """Decide anew what may become current ("better", "person" or "never"); what is not given stays as it is."""
+        asked = {"promotion": promotion, "margin": margin, "earlier_margin": earlier_margin}
+        self.workspace.change_policy(self.policy.changed(asked), person(by), reason)
+        return self.policy
+
     def promote(self, version: str, reason: str = "", by: str = "") -> None:
-        """Make a version current for its task; against the verdict only with a reason."""
+        """Make a version current for its task; against the verdict, or if the policy is "person", with a reason."""
         promote_by_hand(self.workspace, version, person(by), reason)
 
     def roll_back(self, task: str, reason: str = "", by: str = "") -> ModelVersion | None:

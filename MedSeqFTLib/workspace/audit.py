@@ -56,6 +56,7 @@ Act = Literal[
     "exported",
     "imported",
     "pruned",
+    "policy changed",
     "not done",
 ]
 

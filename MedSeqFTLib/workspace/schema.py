@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from MedSeqFTLib.workspace.networks import Description, NetworkSpec, Patch, PretextSpec
+from MedSeqFTLib.workspace.policy import Policy
 
 SCHEMA_VERSION = 1
 
@@ -253,6 +254,17 @@ SelectionReason = Literal[
 ]
 
 
+class CrossValidation(Part):
+    """A version's recipe, trained again without some of the new training cases and measured on these.
+
+    `current`: the version that was current then, on the same cases, none of which it has seen; None: there was none.
+    """
+
+    folds: int
+    recipe: TaskScores  # each case by the model that was trained without it; named like the version
+    current: TaskScores | None = None
+
+
 class SelectionScore(Part):
     """MDS: the mean pretext loss of M0 on one training case."""
 
@@ -329,6 +341,7 @@ class ModelVersion(Document):
     buffers: dict[str, tuple[Name, ...]] = {}  # task -> cases kept by MDS, over the whole lineage
     selection: Selection | None = None
     scores: tuple[TaskScores, ...] = ()
+    cross_validation: CrossValidation | None = None
     settings: dict[str, str | int | float | bool | None] = {}
     software: dict[str, str] = {}
     files: dict[str, str]  # file name (with /) -> SHA-256
@@ -352,6 +365,7 @@ class PointerMove(Part):
     chain_before: Name | None
     chain_after: Name | None
     reason: str
+    verdict: str = ""  # of the gate, beside a person's reason
 
 
 class Pointers(Document):
@@ -367,6 +381,7 @@ class WorkspaceInfo(Document):
 
     created: datetime = Field(default_factory=now)
     software: str
+    policy: Policy = Policy()  # an older program wrote none
 
 
 class Segmentation(Document):

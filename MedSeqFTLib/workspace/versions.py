@@ -67,7 +67,7 @@ def refuse_outside(name: str, version_id: str) -> None:
         raise WorkspaceError(f"Version {version_id} declares the file {name!r}, which is not a path inside its folder.")
 
 
-def promoted(pointers: Pointers, version: ModelVersion, who: str, reason: str) -> Pointers:
+def promoted(pointers: Pointers, version: ModelVersion, who: str, reason: str, verdict: str = "") -> Pointers:
     """Make `version` current for its task and for the chain.
 
     Raises:
@@ -87,6 +87,7 @@ def promoted(pointers: Pointers, version: ModelVersion, who: str, reason: str) -
         chain_before=pointers.chain,
         chain_after=version.id,
         reason=reason,
+        verdict=verdict,
     )
     return _moved(pointers, move)
 

@@ -21,6 +21,7 @@ from MedSeqFTLib.workspace.files import (
 )
 from MedSeqFTLib.workspace.locking import acquire, clear_leftovers, staging_folder
 from MedSeqFTLib.workspace.names import checked_name, same_name
+from MedSeqFTLib.workspace.policy import FROZEN, Policy
 from MedSeqFTLib.workspace.pruned import refuse_pruned
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Task, WorkspaceInfo
 from MedSeqFTLib.workspace.versions import (
@@ -256,16 +257,40 @@ class Workspace:
         """Which versions are current, and how that came to be."""
         return read_json(self._pointers_path, Pointers) if self._pointers_path.exists() else Pointers()
 
-    def promote(self, version_id: str, who: str, reason: str) -> Pointers:
+    @property
+    def policy(self) -> Policy:
+        """What the gate lets through, as it is on the disk now: another process may have changed it."""
+        return read_json(self.folder / WORKSPACE_FILE, WorkspaceInfo).policy
+
+    def change_policy(self, policy: Policy, who: str, reason: str) -> None:
+        """Decide anew what the gate lets through. Raises InputError without a reason, or if nothing would change."""
+        if not reason.strip():
+            raise InputError("The policy of promotion is changed only with a reason, which is kept in the audit log.")
+        with self.lock():
+            path = self.folder / WORKSPACE_FILE
+            info = read_json(path, WorkspaceInfo)
+            if policy == info.policy:
+                raise InputError(f"The policy of promotion is this already: {policy}.")
+            changed = info.model_copy(update={"policy": policy})
+            note(self, "policy changed", str(policy), {path: changed}, who, reason)
+            write_json(path, changed)
+            self.info = changed
+
+    def promote(self, version_id: str, who: str, reason: str, verdict: str = "") -> Pointers:
         """Make a version current for its task, and the start of the next adaptation.
 
+        Args:
+            verdict: of the gate, where a person decides.
+
         Raises:
-            InputError: the version is unknown, serves no task, or is current already.
+            InputError: the version is unknown, serves no task, or is current already; or the policy is "never".
             WorkspaceError: one of its files is damaged.
         """
         with self.lock():
             version = self.version(version_id)
-            pointers = promoted(self.pointers(), version, who, reason)
+            if self.policy.promotion == "never":
+                raise InputError(f"{version_id} is not promoted. {FROZEN}")
+            pointers = promoted(self.pointers(), version, who, reason, verdict)
             self.verify_version(version)
             note(self, "promoted", f"{version_id} for {version.task}", {self._pointers_path: pointers}, who, reason)
             write_json(self._pointers_path, pointers)

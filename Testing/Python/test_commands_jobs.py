@@ -152,7 +152,7 @@ def test_watch_shows_the_stages_and_the_dice(workspace, medseqft, tmp_path):
     )
     positions = [out.index(row) for row in rows]
     assert positions == sorted(positions)
-    assert "M1 is not in use. Use it: medseqft models promote M1" in out
+    assert "M1 is not in use. Promote it with: medseqft models promote M1" in out
 
 
 def test_watch_tells_that_a_version_is_in_use(workspace, medseqft, tmp_path):
@@ -171,7 +171,14 @@ def test_watch_as_json(workspace, medseqft, tmp_path):
     code, out, err = medseqft("jobs", "watch", "--json")
     document = json.loads(out)
     assert (code, err, document["state"], document["is_current"]) == (0, "", "finished", False)
-    assert document["dice"][-1] == {"task": "heart", "reading": "single-model", "before": 0.875, "after": 0.5}
+    assert document["dice"][-1] == {
+        "task": "heart",
+        "reading": "single-model",
+        "before": 0.875,
+        "after": 0.5,
+        "judgement": None,
+    }
+    assert document["verdict"].startswith("first version of brain, held-out Dice 0.812")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
 from MedSeqFTLib.learning.losses import segmentation_loss, with_unknown_as_background
 from MedSeqFTLib.learning.preflight import check_adaptable
-from MedSeqFTLib.learning.promotion import verdict
+from MedSeqFTLib.learning.promotion import judge
 from MedSeqFTLib.learning.retention import feature_distance
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training
@@ -196,14 +196,15 @@ def test_only_a_version_that_is_shown_to_be_better_is_promoted(
     before: list[float | None] | None, after: list[float | None], promote: bool, said: str
 ) -> None:
     measured = [scores("M2", after)] + ([scores("M1", before)] if before is not None else [])
-    decision, reason = verdict(candidate(*measured), current="M1")
-    assert decision is promote
-    assert said in reason
-    assert "M1" in reason
+    found = judge(candidate(*measured), current="M1")
+    assert found.good is promote
+    assert said in found.sentence
+    assert "M1" in found.sentence
 
 
 def test_the_first_version_is_promoted() -> None:
-    assert verdict(candidate(), current=None) == (True, "first version of balls, no held-out case to measure it on.")
+    found = judge(candidate(), current=None)
+    assert (found.good, str(found)) == (True, "first version of balls, no held-out case to measure it on.")
 
 
 def test_an_adaptation_needs_a_new_case(tmp_path: Path) -> None:

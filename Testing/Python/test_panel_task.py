@@ -19,6 +19,7 @@ from slicer_samples import slicer
 from MedSeqFTLib.jobs import control, system
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.volumes import add_volume
+from MedSeqFTLib.workspace.audit import entries
 from MedSeqFTLib.workspace.files import sha256_of
 from MedSeqFTLib.workspace.schema import CaseScore, Code, Label, TaskPlan, TaskScores
 from MedSeqFTLib.workspace.schema import Window as IntensityWindow
@@ -224,7 +225,7 @@ def test_promoting_against_the_verdict_needs_a_reason(window: Window, versions: 
     why_not("choose that task above")
     choose_version(window, "M2")
     why_not("do not show that M2 is better: ")
-    why_not(window.widget.session.logic.verdict("M2")[1])
+    why_not(str(window.widget.session.logic.verdict("M2")))
     why_not("0.800, now 0.750")
     why_not("write a reason")
     assert ui.versionStateLabel.text == ui.promoteButton.toolTip
@@ -249,6 +250,35 @@ def test_rolling_back(window: Window, versions: Workspace) -> None:  # noqa: F81
     window.wait_until(lambda: window.ui.taskStateLabel.text.startswith("No model yet"))
     assert not window.ui.rollBackButton.isEnabled()
     assert "No version is current" in window.ui.rollBackButton.toolTip
+
+
+def test_the_policy_is_changed_with_a_reason_and_freezes_what_is_current(
+    window: Window,  # noqa: F811
+    versions: Workspace,
+) -> None:
+    opened(window, versions)
+    ui = window.ui
+    assert ui.policyComboBox.currentText == "by itself if shown to be better"
+    assert not ui.policyButton.isEnabled()
+    window.choose(ui.policyComboBox, "never: frozen")
+    assert "Write a reason" in ui.policyButton.toolTip
+    window.type(ui.reasonLineEdit, "a trial begins")
+    window.click(ui.policyButton)
+    window.wait_until(lambda: ui.reasonLineEdit.text == "")
+    assert versions.policy.promotion == "never"
+    assert list(entries(versions))[-1][0].reason == "a trial begins"
+    assert ui.policyComboBox.currentText == "never: frozen" and not ui.policyButton.isEnabled()
+    choose_version(window, "M2")
+    window.type(ui.reasonLineEdit, "better on thin slices")
+    assert not ui.promoteButton.isEnabled() and "promotes nothing" in ui.promoteButton.toolTip
+    assert ui.rollBackButton.isEnabled()
+    window.choose(ui.policyComboBox, "only by a person, with a reason")
+    window.click(ui.policyButton)
+    window.wait_until(lambda: versions.policy.promotion == "person")
+    choose_version(window, "M2")
+    assert "write a reason" in ui.promoteButton.toolTip
+    window.type(ui.reasonLineEdit, "better on thin slices")
+    assert ui.promoteButton.isEnabled()
 
 
 def test_a_damaged_version_is_not_promoted(window: Window, versions: Workspace) -> None:  # noqa: F811

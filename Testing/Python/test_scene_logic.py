@@ -356,9 +356,19 @@ def test_versions(logic: SceneLogic) -> None:
     logic.promote("M1", "good", by="me")
     assert logic.current("balls").id == "M1"
     assert logic.workspace.pointers().history[-1].who == "me"
-    assert logic.verdict("M1") == (True, "first version of balls, no held-out case to measure it on.")
+    assert logic.verdict("M1").good
+    assert str(logic.verdict("M1")) == "first version of balls, no held-out case to measure it on."
     assert logic.roll_back("balls") is None
     assert (logic.picks("M1"), logic.outcome("M1")) == ([], [])
+
+
+def test_the_policy_of_promotion(logic: SceneLogic) -> None:
+    unchanged(logic, InputError, lambda: logic.change_policy("never"), "only with a reason")
+    unchanged(logic, InputError, lambda: logic.change_policy("sometimes", "why not"), "better, person or never")  # type: ignore[arg-type]
+    assert logic.change_policy("never", "a trial begins", by="me", earlier_margin=0.02).earlier_margin == 0.02
+    unchanged(logic, InputError, lambda: logic.promote("M1", "good"), "nothing is promoted until")
+    assert logic.change_policy("better", "the trial is over").earlier_margin == 0.02
+    logic.promote("M1")
 
 
 def test_export_refuses_and_fails_in_words(logic: SceneLogic, scene: Any, tmp_path: Path) -> None:

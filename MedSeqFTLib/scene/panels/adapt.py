@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from MedSeqFTLib.jobs.estimate import Estimate
     from MedSeqFTLib.jobs.events import Event
     from MedSeqFTLib.jobs.following import Following
+    from MedSeqFTLib.learning.promotion import Verdict
     from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.workspace.policy import Promotion
     from MedSeqFTLib.workspace.schema import ModelVersion
 
 _USUAL = "balanced"
@@ -159,7 +161,7 @@ class AdaptPanel(Panel):
             self._shown = ()
             return
         current = self._logic().current(self.session.task)
-        key = (self._logic(), version.id, current.id if current else None)
+        key = (self._logic(), version.id, current.id if current else None, self._logic().policy)
         if key != self._shown:
             self._shown = key
             self._fill(version, current is not None and current.id == version.id)
@@ -167,8 +169,9 @@ class AdaptPanel(Panel):
     def _fill(self, version: ModelVersion, is_current: bool) -> None:
         logic = self._logic()
         rows = logic.outcome(version.id)
-        self.ui.adaptVerdictLabel.text = _verdict(version, is_current, *logic.verdict(version.id))
-        fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task)
+        verdict = logic.verdict(version.id)
+        self.ui.adaptVerdictLabel.text = _told_verdict(version, is_current, verdict, logic.policy.promotion)
+        fill_outcome(self.ui.adaptOutcomeTreeWidget, rows, self.session.task, verdict)
         picks, method = logic.picks(version.id), version.selection.method if version.selection else ""
         fill_picks(self.ui.adaptPicksTreeWidget, picks)
         self.ui.adaptPicksCaption.text = _("Cases kept for later tasks ({method}):").format(method=method.upper())
@@ -200,10 +203,14 @@ def _forecast(found: Estimate) -> str:
     return told.format(steps=found.steps, time=duration(found.seconds), job=found.job)
 
 
-def _verdict(version: ModelVersion, is_current: bool, good: bool, reason: str) -> str:
+def _told_verdict(version: ModelVersion, is_current: bool, verdict: Verdict, promotion: Promotion) -> str:
+    reason = str(verdict)
     if is_current:
         return _("{version} is in use: {reason}").format(version=version.id, reason=reason)
-    if good:
-        return _("{version} is not in use: a person decided so. {reason}").format(version=version.id, reason=reason)
-    told = _("{version} is not in use: {reason} Promote it in Task if you think otherwise.")
+    if promotion == "never":
+        told = _("{version} is not in use, as this workspace promotes nothing. {reason}")
+    elif verdict.good:
+        told = _("{version} is not in use: that is for a person to decide, in Task. {reason}")
+    else:
+        told = _("{version} is not in use: {reason} Promote it in Task if you think otherwise.")
     return told.format(version=version.id, reason=reason)

@@ -91,9 +91,14 @@ def why_not_promoted(logic: SceneLogic, task: str, row: Row | None, reason: str)
         return _("{version} segments {task}: choose that task above.").format(version=row.version, task=row.task)
     if row.is_current:
         return _("{version} is current already.").format(version=row.version)
-    for_it, sentence = logic.verdict(row.version)
-    if not for_it and not reason:
+    promotion = logic.policy.promotion
+    if promotion == "never":
+        return _("This workspace promotes nothing: change its policy first.")
+    if reason:
+        return ""
+    verdict = logic.verdict(row.version)
+    if not verdict.good:
         return _(
             "Held-out cases do not show that {version} is better: {verdict} To promote it all the same, write a reason."
-        ).format(version=row.version, verdict=sentence)
-    return ""
+        ).format(version=row.version, verdict=verdict)
+    return _("In this workspace a person promotes, with a reason: write one.") if promotion == "person" else ""

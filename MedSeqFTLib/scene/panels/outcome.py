@@ -10,14 +10,25 @@ import qt
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
+    from MedSeqFTLib.evaluation.gate import Judgement
     from MedSeqFTLib.evaluation.report import DiceRow
+    from MedSeqFTLib.learning.promotion import Verdict
     from MedSeqFTLib.workspace.schema import SelectionScore
 
 _NOTHING = "\u2013"
+_JUDGED = 5  # column
+_JUDGEMENTS: dict[Judgement, str] = {
+    "better": _("better"),
+    "no worse within the margin": _("no worse within the margin"),
+    "worse": _("worse"),
+    "not enough evidence": _("not enough evidence"),
+}
 
 
-def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str) -> None:
+def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str, verdict: Verdict) -> None:
     """A row for each task and reading with the mean of its labels, and below it a row for each label.
+
+    Where the gate compares, its judgement stands in the last column.
 
     The task's `own` row comes first, then the earlier tasks, then all tasks by the one model.
     """
@@ -30,6 +41,9 @@ def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str) -> None:
         parent = _dice_item(tree, name, _mean(befores), _mean(afters), max(row.cases for row in found))
         if reading != "per-task":
             parent.setToolTip(0, _("By the newest model with the heads of all tasks; here forgetting would show."))
+        if comparison := verdict.of(task, reading):
+            parent.setText(_JUDGED, _JUDGEMENTS[comparison.judgement])
+            parent.setToolTip(_JUDGED, str(comparison))
         for row in found:
             _dice_item(parent, row.label, row.before, row.after, row.cases)
         parent.setExpanded(reading == "per-task")

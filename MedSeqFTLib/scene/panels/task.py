@@ -12,6 +12,7 @@ from MedSeqFTLib.scene.panels.comparison import Comparison
 from MedSeqFTLib.scene.panels.lineage import Row, current_text, measured_tasks, rows, why_not_promoted
 from MedSeqFTLib.scene.panels.new_task import NewTask, show_labels
 from MedSeqFTLib.scene.panels.panel import Panel, on, say
+from MedSeqFTLib.scene.panels.promotion_policy import PolicyChoice
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.tables import chosen_text, fill, fit_height
 
@@ -26,6 +27,7 @@ class TaskPanel(Panel):
         self._background = Background()
         self._new_task = NewTask(ui, session)
         self._comparison = Comparison(ui, session)
+        self._policy = PolicyChoice(ui, session)
         ui.labelsTable.visible = ui.lineageTable.visible = False
         say(ui.versionStateLabel, "")
         on(ui.taskComboBox.currentIndexChanged, self._chosen)
@@ -56,6 +58,7 @@ class TaskPanel(Panel):
         self._rows = rows(logic, task)
         self._fill_lineage()
         self._new_task.show()
+        self._policy.show()
         self._offer()
 
     def close(self) -> None:
@@ -117,6 +120,7 @@ class TaskPanel(Panel):
         why_not_back = busy or no_task or none
         ui.rollBackButton.enabled = not why_not_back
         ui.rollBackButton.toolTip = why_not_back or _("Takes back the last promotion; the version itself is kept.")
+        self._policy.offer()
         say(ui.versionStateLabel, why if row is not None and not row.is_current else "")
         able = [row.version for row in self._rows if row.task == task and task]
         self._comparison.show(able, current.version if current else "", task)
