@@ -255,14 +255,11 @@ SelectionReason = Literal[
 
 
 class CrossValidation(Part):
-    """A version's recipe, trained again without some of the new training cases and measured on these.
-
-    `current`: the version that was current then, on the same cases, none of which it has seen; None: there was none.
-    """
+    """A version's recipe, trained again without some of the new training cases and measured on these."""
 
     folds: int
     recipe: TaskScores  # each case by the model that was trained without it; named like the version
-    current: TaskScores | None = None
+    current: TaskScores | None = None  # of the version that was current then, which has seen none of them
 
 
 class SelectionScore(Part):
