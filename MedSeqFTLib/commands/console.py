@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -38,6 +39,7 @@ HERE = Path()
 out = Console()
 messages = Console(stderr=True)
 _ENDLESS = 10_000  # characters
+_LONG = 500  # rows
 
 
 def open_workspace(folder: Path) -> Workspace:
@@ -64,15 +66,27 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows as a table on stdout, or the line `empty` if there are none."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if len(texts) > _LONG:
+        _print_lines([list(columns), *texts])
+        return
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")  # a name that is cut off cannot be copied
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    for row in texts:
+        table.add_row(*map(Text, row))
     if table.row_count:
         _print(table)
     else:
         say(empty)
+
+
+def _print_lines(rows: Sequence[Sequence[str]]) -> None:
+    """The same in plain text: laying out thousands of rows for a terminal's width would take seconds."""
+    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(set_cell_size, row, widths)).rstrip() for row in rows)
+    typer.echo("\n".join(lines))
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
@@ -25,16 +27,22 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
         raise InputError(f"Task '{task}' has no training case: accept one with 'case add {task} --role train'.")
     buffer_size(len(cases), settings)
     current = workspace.current_version(task)
-    if current is not None and not any(is_new_to(current, case) for case in cases):
+    if current is not None and not new_to(current, cases):
         raise InputError(
             f"Task '{task}' has no new training case: version {current.id} has learned all {len(cases)} of them."
         )
 
 
-def is_new_to(version: ModelVersion, case: Case) -> bool:
-    """True if a version has not learned a training case as it is now: it is new, or was corrected since."""
+def new_to(version: ModelVersion, cases: Sequence[Case]) -> list[Case]:
+    """The training cases that a version has not learned as they are now: new ones, and those that were corrected."""
+    trained = frozenset(version.train_cases)
+    return [case for case in cases if case.id not in trained or _was_corrected(version, case)]
+
+
+def _was_corrected(version: ModelVersion, case: Case) -> bool:
+    """Since the version learned it."""
     first = case.revisions[0].segmentation_sha256 if case.revisions else case.segmentation_sha256
-    return case.id not in version.train_cases or version.learned.get(case.id, first) != case.segmentation_sha256
+    return version.learned.get(case.id, first) != case.segmentation_sha256
 
 
 def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:

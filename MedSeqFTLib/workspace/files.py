@@ -218,7 +218,9 @@ def visible_folders(folder: Path) -> list[Path]:
     """The folders in a folder by name, without hidden ones such as those of an unfinished write."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with os.scandir(folder) as entries:  # which tells of most what they are, without a look at each
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return [folder / name for name in sorted(names)]
 
 
 def remove_leftovers(folder: Path) -> None:

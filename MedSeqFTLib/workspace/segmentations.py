@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, visible_folders, write_json
+from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, write_json
 from MedSeqFTLib.workspace.names import checked_name, free_name
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -66,9 +66,10 @@ def name_for_volume(workspace: Workspace, task: str, name: str, pixel_sha256: st
 
 def segmentations(workspace: Workspace, task: str, name: str | None = None) -> list[Segmentation]:
     """All segmentations of a task or of one of its volumes, oldest first. Raises WorkspaceError if one is damaged."""
-    base = workspace.folder / "segmentations" / workspace.task(task).name
-    volumes = visible_folders(base) if name is None else [_folder_of_name(workspace, task, name)]
-    records = [read_json(f / RECORD_FILE, Segmentation) for volume in volumes for f in visible_folders(volume)]
+    base, depth = workspace.folder / "segmentations" / workspace.task(task).name, 2
+    if name is not None:
+        base, depth = _folder_of_name(workspace, task, name), 1
+    records = workspace.remembered.listed(base, depth, RECORD_FILE, Segmentation, lambda _name: {})
     return sorted(records, key=lambda record: (record.created, int(record.version[1:])))
 
 

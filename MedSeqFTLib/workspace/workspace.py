@@ -23,6 +23,7 @@ from MedSeqFTLib.workspace.locking import acquire, clear_leftovers, staging_fold
 from MedSeqFTLib.workspace.names import checked_name, same_name
 from MedSeqFTLib.workspace.policy import FROZEN, Policy
 from MedSeqFTLib.workspace.pruned import refuse_pruned
+from MedSeqFTLib.workspace.remembered import Remembered
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Task, WorkspaceInfo
 from MedSeqFTLib.workspace.versions import (
     VERSION_FILE,
@@ -45,6 +46,7 @@ class Workspace:
     def __init__(self, folder: Path, info: WorkspaceInfo) -> None:
         self.folder = folder
         self.info = info
+        self.remembered = Remembered()
         self._lock = FileLock(str(folder / _LOCK_FILE))
 
     @classmethod
@@ -132,7 +134,7 @@ class Workspace:
         if not path.is_file():
             known = ", ".join(self._task_names()) or "none yet"
             raise InputError(f"The workspace has no task {name!r} (tasks: {known}).")
-        return read_json(path, Task, name=name)
+        return self.remembered.read(path, Task, name=name)
 
     def tasks(self) -> list[Task]:
         """All tasks, by name."""
@@ -162,10 +164,14 @@ class Workspace:
     def cases(self, task: str | None = None, role: Role | None = None) -> list[Case]:
         """Cases by task and id, of one task and one role if given. Raises InputError for an unknown task."""
         tasks = self._task_names() if task is None else [self.task(task).name]
-        cases = [
-            self.case(name, folder.name) for name in tasks for folder in visible_folders(self.folder / "cases" / name)
-        ]
+        cases = [case for name in tasks for case in self._cases_of(name)]
         return [case for case in cases if role is None or case.role is role]
+
+    def _cases_of(self, task: str) -> list[Case]:
+        def expected(name: str) -> dict[str, str]:
+            return {"task": task, "id": checked_name(name, "case")}
+
+        return self.remembered.listed(self.folder / "cases" / task, 1, CASE_FILE, Case, expected)
 
     def case_folder(self, task: str, case_id: str) -> Path:
         return self.folder / "cases" / checked_name(task, "task") / checked_name(case_id, "case")
@@ -204,7 +210,7 @@ class Workspace:
         if not path.parent.is_dir():
             known = ", ".join(self._version_ids()) or "none yet"
             raise InputError(f"The workspace has no model version {version_id} (versions: {known}).")
-        return read_json(path, ModelVersion, id=version_id)
+        return self.remembered.read(path, ModelVersion, id=version_id)
 
     def version_folder(self, version_id: str) -> Path:
         version_number(version_id)

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from typer.testing import CliRunner, Result
 from workspace_samples import ROOT, a_version, python, tree, weights_folder
 
+from MedSeqFTLib.commands import console
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.imaging.volumes import read_volume
 from MedSeqFTLib.workspace.schema import Role
@@ -670,3 +671,18 @@ def test_doctor_survives_a_broken_torch(tmp_path: Path) -> None:
     found = json.loads(stdout)
     assert (found["ready"], stderr) == (False, "")
     assert any("libcudart.so.12" in advice and "install it again" in advice for advice in found["advice"])
+
+
+def test_a_table_of_many_rows_looks_like_a_short_one(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"case-{number}", "\u5927" * (number % 3), None, number) for number in range(console._LONG + 1)]
+    console.print_table(("Case", "Wide", "", "Number"), rows[1:], "")
+    short = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    console.print_table(("Case", "Wide", "", "Number"), rows, "")
+    long = capsys.readouterr().out.splitlines()
+    assert long[:1] + long[2:] == short
+    assert long[1].split() == ["case-0", "0"]
+
+
+def test_lines_of_a_cell_become_one_in_a_long_table(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table(("Note",), [("two\nlines",)] * (console._LONG + 1), "")
+    assert set(capsys.readouterr().out.splitlines()[1:]) == {"two lines"}

@@ -19,7 +19,7 @@ from MedSeqFTLib.imaging.segmentations import read_label_map, write_label_map, w
 from MedSeqFTLib.imaging.sliding_window import predict_classes
 from MedSeqFTLib.imaging.volumes import write_volume
 from MedSeqFTLib.learning.held_out import TOLERANCE, known_scores
-from MedSeqFTLib.learning.preflight import is_new_to
+from MedSeqFTLib.learning.preflight import new_to
 from MedSeqFTLib.workspace import cases
 from MedSeqFTLib.workspace.schema import Case, CaseScore, ModelVersion, Role, TaskScores
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -112,13 +112,13 @@ def test_a_corrected_case_is_new_to_a_version_that_learned_it_before(workspace: 
     first = workspace.case("balls", "case1")
     learned = version(learned={"case1": first.segmentation_sha256})
     older = version()  # of a program that did not note it
-    assert is_new_to(version(train_cases=()), first)
-    assert not is_new_to(learned, first)
-    assert not is_new_to(older, first)
+    assert new_to(version(train_cases=()), [first])
+    assert not new_to(learned, [first])
+    assert not new_to(older, [first])
     second = correct(workspace, tmp_path)
-    assert is_new_to(learned, second)
-    assert is_new_to(older, second)
-    assert not is_new_to(version(learned={"case1": second.segmentation_sha256}), second)
+    assert new_to(learned, [second])
+    assert new_to(older, [second])
+    assert not new_to(version(learned={"case1": second.segmentation_sha256}), [second])
 
 
 def test_scores_against_an_earlier_segmentation_are_not_taken_for_those_of_today(

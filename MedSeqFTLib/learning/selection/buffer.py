@@ -90,23 +90,39 @@ class _Scoring:
         race, total = Race(list(self.cases), self.rules), len(self.cases) * self.rules.cap
         if self.file.discarded:
             self.reporter.warning(f"{MDS_STAGE} starts again: data or settings changed since its last pass.")
-        self.reporter.stage(MDS_STAGE, total, self._done(race))
-        verdicts = race.run(lambda case, passes: self._losses(race, case, passes))
+        tally = _Tally(race, self.file, self.rules.cap)
+        self.reporter.stage(MDS_STAGE, total, tally.done())
+        verdicts = race.run(lambda case, passes: self._losses(tally, case, passes))
         self.reporter.step(total)
         self.reporter.message(_summary(verdicts, total))
         return verdicts
 
-    def _losses(self, race: Race, case: str, passes: range) -> list[float]:
-        for first in range(len(self.file.of(case)), passes.stop, self.scorer.at_once):
+    def _losses(self, tally: _Tally, case: str, passes: range) -> list[float]:
+        for first in range(self.file.count(case), passes.stop, self.scorer.at_once):
             some = range(first, min(first + self.scorer.at_once, passes.stop))
             self.file.append(case, pretext_losses({case: self.cases[case]}, self.scorer, some)[case])
-            self.reporter.step(self._done(race))
+            tally.add(len(some))
+            self.reporter.step(tally.done())
         return self.file.of(case)[passes.start : passes.stop]
 
-    def _done(self, race: Race) -> int:
-        """Passes that are finished; a case that is decided needs no more, and counts as wholly done."""
-        undecided = sum(len(self.file.of(case)) for case in race.undecided)
-        return (len(self.cases) - len(race.undecided)) * self.rules.cap + undecided
+
+class _Tally:
+    """Passes that are finished; a case that is decided needs no more, and counts as wholly done."""
+
+    def __init__(self, race: Race, file: LossFile, cap: int) -> None:
+        self._race, self._file, self._cap = race, file, cap
+        self._decided, self._known = -1, 0  # of the undecided cases
+
+    def add(self, passes: int) -> None:
+        """An undecided case has so many passes more. Counting all cases anew after each would be slow with many."""
+        self._known += passes
+
+    def done(self) -> int:
+        decided = len(self._race.verdicts)
+        if decided != self._decided:
+            self._decided = decided
+            self._known = sum(map(self._file.count, self._race.undecided))
+        return decided * self._cap + self._known
 
 
 def _summary(verdicts: Mapping[str, Verdict], total: int) -> str:

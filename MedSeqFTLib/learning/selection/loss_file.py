@@ -45,6 +45,10 @@ class LossFile:
         """The losses of a case's passes 0, 1, ... as far as they are known."""
         return list(self._losses.get(case, ()))
 
+    def count(self, case: str) -> int:
+        """How many passes of a case are known."""
+        return len(self._losses.get(case, ()))
+
     def append(self, case: str, losses: list[float]) -> None:
         """Add the next passes of a case. Raises StorageError."""
         known = self._losses.setdefault(case, [])

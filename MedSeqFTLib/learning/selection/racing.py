@@ -144,10 +144,10 @@ class Race:
         self._settle(cases[places:], False, "tie zone, left by mean")
 
     def _settle(self, cases: Iterable[str], kept: bool, reason: SelectionReason | None = None) -> None:
-        for case in cases:
-            why = reason or ("decided in" if kept else "decided out")
-            self.verdicts[case] = Verdict(case, tuple(self._losses[case]), kept, why)
-            self.undecided.remove(case)
+        why = reason or ("decided in" if kept else "decided out")
+        settled = {case: Verdict(case, tuple(self._losses[case]), kept, why) for case in cases}
+        self.verdicts |= settled
+        self.undecided = [case for case in self.undecided if case not in settled]
 
 
 def decided(losses: Matrix, keep: int, z: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -65,13 +65,13 @@ def _row(check: Check) -> str:
 
 
 def _cases(workspace: Workspace, task: str) -> list[Check]:
-    from MedSeqFTLib.learning.preflight import is_new_to
+    from MedSeqFTLib.learning.preflight import new_to
     from MedSeqFTLib.workspace.schema import Role
 
     cases = workspace.cases(task)
     train = [case for case in cases if case.role is Role.TRAIN]
     current = workspace.current_version(task)
-    new = [case for case in train if current is None or is_new_to(current, case)]
+    new = train if current is None else new_to(current, train)
     return [_train(len(train), len(new), current.id if current else ""), _held_out(len(cases) - len(train))]
 
 
