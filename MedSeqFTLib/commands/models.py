@@ -95,10 +95,13 @@ def _current_text(version: ModelVersion, pointers: Pointers, chain: str | None) 
 def show(version: VersionArgument, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Show a model version with its scores and settings."""
     opened = open_workspace(workspace)
+    from MedSeqFTLib.workspace.pruned import pruned_files
+
     shown, pointers, chain = opened.version(version), opened.pointers(), _chain(opened)
     if as_json:
         folder = str(opened.version_folder(shown.id))
-        print_json({**_document(shown, pointers, chain), "folder": folder})
+        pruned = bool(pruned_files(opened.version_folder(shown.id)))
+        print_json({**_document(shown, pointers, chain), "folder": folder, "pruned": pruned})
         return
     print_facts(
         [
@@ -111,6 +114,7 @@ def show(version: VersionArgument, workspace: WorkspaceOption = HERE, as_json: J
             ("Validation cases", ", ".join(shown.validation_cases) or "none"),
             *((f"Buffer of {task}", ", ".join(cases)) for task, cases in shown.buffers.items()),
             ("Note", shown.note),
+            ("Weights", "pruned" if pruned_files(opened.version_folder(shown.id)) else "here"),
             ("Folder", opened.version_folder(shown.id)),
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from MedSeqFTLib.commands.console import (
     bytes_bar,
     open_workspace,
     print_json,
+    print_table,
     say,
     warn,
 )
@@ -111,6 +113,35 @@ def verify(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> in
         checked = f"{found.files} files ({readable(found.size)}) and {log.lines} lines of the audit log checked"
         say(f"{checked}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}.")
     return DAMAGED if problems else 0
+
+
+@app.command()
+def prune(
+    older_than: Annotated[int, typer.Option(min=0, help="Days after which a candidate's weights may go.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is only told.")] = False,
+    by: ByOption = "",
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Free space: weights of old candidates that were never promoted, caches, what finished jobs left.
+
+    Cases, drafts, segmentations and versions that are or were current are never touched.
+    """
+    opened = open_workspace(workspace)
+    from MedSeqFTLib.jobs.pruning import prune as do
+    from MedSeqFTLib.jobs.pruning import would_prune
+
+    older = timedelta(days=older_than)
+    items = do(opened, older, by) if yes else would_prune(opened, older)
+    size = sum(item.size for item in items)
+    if as_json:
+        rows = [{"kind": item.kind, "name": item.name, "why": item.why, "size": item.size} for item in items]
+        print_json({"done": yes, "size": size, "items": rows})
+        return
+    table = [(item.kind, item.name, readable(item.size), item.why) for item in items]
+    print_table(("What", "Which", "Size", "Why"), table, "Nothing to prune.")
+    if items:
+        say(f"{readable(size)} {'freed' if yes else 'would be freed; to do it: workspace prune --yes'}.")
 
 
 def readable(size: int) -> str:

@@ -234,7 +234,13 @@ def discard(folder: JobFolder) -> None:
 
 
 def clear_errands(workspace: Workspace) -> None:
-    """Remove the folders of errands of more than a day ago: what they stored is in the workspace.
+    """Remove the folders of `old_errands`."""
+    for folder in old_errands(workspace):
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def old_errands(workspace: Workspace) -> Iterator[JobFolder]:
+    """Errands of more than a day ago: what they stored is in the workspace.
 
     A case that was accepted and is not stored holds what a person did: it stays for ever.
     """
@@ -243,7 +249,7 @@ def clear_errands(workspace: Workspace) -> None:
             continue
         state = folder.state()
         if state == "finished" or (state not in ACTIVE and folder.job.kind != "accept"):
-            shutil.rmtree(folder.path, ignore_errors=True)
+            yield folder
 
 
 def _move_files(source: Path, target: Path) -> None:

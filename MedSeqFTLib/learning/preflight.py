@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.selection.size import buffer_size
 from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.workspace.pruned import refuse_pruned
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -46,7 +47,9 @@ def _was_corrected(version: ModelVersion, case: Case) -> bool:
 
 
 def version_for(workspace: Workspace, task: str, version: str | None, reading: Reading) -> ModelVersion:
-    """The version asked for, or the current one. Raises InputError if it cannot segment the task."""
+    """The version asked for, or the current one. Raises InputError if it cannot segment the task, WorkspaceError if its
+    weights were pruned.
+    """
     workspace.task(task)
     chosen = workspace.version(version) if version else workspace.current_version(task)
     if chosen is None:
@@ -54,6 +57,7 @@ def version_for(workspace: Workspace, task: str, version: str | None, reading: R
     if task not in chosen.plans or (reading == "per-task" and chosen.task != task):
         serves = f"it segments {chosen.task}" if chosen.task else "it is a foundation model"
         raise InputError(f"Version {chosen.id} cannot segment task {task}: {serves}.")
+    refuse_pruned(workspace.version_folder(chosen.id))
     return chosen
 
 

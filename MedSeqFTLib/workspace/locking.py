@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.files import remove_leftovers, storage_errors, visible_folders
 
-_STAGING_PREFIX = "staging-"
+STAGING_PREFIX = "staging-"
 _STAGING_KEPT = 24 * 3600.0  # seconds after which a staging folder has surely been abandoned
 
 
@@ -39,7 +39,7 @@ def clear_leftovers(workspace: Path) -> None:
         remove_leftovers(folder)
     for folder in visible_folders(workspace / "cases"):
         remove_leftovers(folder)
-    for staging in (workspace / "cache").glob(f"{_STAGING_PREFIX}*"):
+    for staging in (workspace / "cache").glob(f"{STAGING_PREFIX}*"):
         with suppress(FileNotFoundError):  # its owner, who needs no lock, has just removed it
             if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -50,7 +50,7 @@ def staging_folder(cache: Path) -> Iterator[Path]:
     """A fresh folder in `cache`; removed afterwards. Raises StorageError if it cannot be made."""
     with storage_errors(cache):
         cache.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=cache))
+        folder = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=cache))
     try:
         yield folder
     finally:
