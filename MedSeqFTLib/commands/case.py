@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Cases: images with their reference segmentations.")
 RoleChoice = Literal["train", "validation"]
+NearDuplicateOption = Annotated[
+    str,
+    typer.Option(
+        "--allow-near-duplicate",
+        metavar="REASON",
+        help="Why a scan is another one than that of the other role it is like.",
+    ),
+]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
 
@@ -43,6 +51,7 @@ def add(
     by: ByOption = "",
     proposed_by: Annotated[str | None, typer.Option(help="The version whose proposal was corrected.")] = None,
     proposal: Annotated[Path | None, typer.Option(help="What that version proposed.")] = None,
+    near_duplicate_reason: NearDuplicateOption = "",
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,8 +69,9 @@ def add(
         case_id=case_id,
         by=person(by),
         proposal=_proposal(proposed_by, proposal),
+        near_duplicate_reason=near_duplicate_reason,
     )
-    warn_of_overlap(case)
+    warn_of_case(case)
     if as_json:
         print_json(case)
     else:
@@ -76,12 +86,22 @@ def _proposal(version: str | None, path: Path | None) -> Proposal | None:
     return Proposal(version, path) if version is not None else None
 
 
-def warn_of_overlap(case: Case) -> None:
-    """Tell how many voxels more than one segment claimed."""
+def warn_of_case(case: Case) -> None:
+    """Tell how many voxels more than one segment claimed, and which stored case shows the same scan."""
     if case.overlap_voxels:
         warn(
             f"in case {case.id}, segments overlap in {case.overlap_voxels} voxels; "
             "there the later label of the task was taken."
+        )
+    if alike := case.near_duplicate:
+        warn(
+            f"case {case.id} shows the same scan as the {alike.role.value} case {alike.case} of task {alike.task} "
+            f"(likeness {alike.likeness:.2f})."
+        )
+    if case.not_compared:
+        warn(
+            f"case {case.id} could not be compared with {case.not_compared} older cases yet, which may show the "
+            "same scan; each case that is accepted makes some more of them comparable."
         )
 
 
@@ -147,6 +167,10 @@ def _facts(case: Case) -> list[tuple[str, object]]:
     ]
     if case.overlap_voxels:
         facts.append(("Overlap", f"{case.overlap_voxels} voxels"))
+    if alike := case.near_duplicate:
+        facts.append(
+            ("Same scan as", f"{alike.role.value} case {alike.case} of task {alike.task}, {alike.likeness:.2f}")
+        )
     if case.proposed_by:
         dice = "" if case.proposal_dice is None else f", Dice with the accepted one {case.proposal_dice:.3f}"
         facts.append(("Proposed by", case.proposed_by + dice))

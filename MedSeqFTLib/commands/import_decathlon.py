@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from MedSeqFTLib.commands.case import warn_of_overlap
+from MedSeqFTLib.commands.case import NearDuplicateOption, warn_of_case
 from MedSeqFTLib.commands.console import (
     HERE,
     ByOption,
@@ -34,6 +34,7 @@ def import_decathlon(
     validation: Annotated[int | None, typer.Option(min=1, help="Held-out cases.", show_default="a fifth")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     by: ByOption = "",
+    near_duplicate_reason: NearDuplicateOption = "",
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,20 +47,23 @@ def import_decathlon(
     from MedSeqFTLib.imaging.decathlon import read_data_set, split
 
     data_set = read_data_set(folder, task)
-    done = _import(opened, data_set, split(data_set.pairs, train, validation, seed), person(by))
+    chosen = split(data_set.pairs, train, validation, seed)
+    done = _import(opened, data_set, chosen, person(by), near_duplicate_reason)
     for imported in done:
         if imported.outcome == "twice":
             warn(f"left out {imported.note}")
         elif imported.case is not None and imported.outcome == "added":
-            warn_of_overlap(imported.case)
+            warn_of_case(imported.case)
     _report(data_set.task.name, done, as_json)
 
 
-def _import(workspace: Workspace, data_set: DataSet, chosen: list[tuple[Pair, Role]], by: str) -> list[Imported]:
+def _import(
+    workspace: Workspace, data_set: DataSet, chosen: list[tuple[Pair, Role]], by: str, near_duplicate_reason: str
+) -> list[Imported]:
     from MedSeqFTLib.imaging.decathlon import import_cases
 
     with progress_bar() as progress:
-        cases = import_cases(workspace, data_set.task, chosen, by)
+        cases = import_cases(workspace, data_set.task, chosen, by, near_duplicate_reason)
         return list(progress.track(cases, total=len(chosen), description=data_set.task.name))
 
 

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.descriptor import describe_image
 from MedSeqFTLib.imaging.geometry import Geometry
+from MedSeqFTLib.imaging.likeness import Scan
 from MedSeqFTLib.imaging.names import stem_of
+from MedSeqFTLib.imaging.near_duplicates import compare
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
+from MedSeqFTLib.imaging.thumbnails import Thumbnail, keep
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume, write_volume
 from MedSeqFTLib.workspace.cases import IMAGE_FILE, SEGMENTATION_FILE, accept_case, check_new_case
 from MedSeqFTLib.workspace.files import sha256_of
@@ -42,6 +45,7 @@ def accept(
     by: str = "",
     proposal: Proposal | None = None,
     seconds: float | None = None,
+    near_duplicate_reason: str = "",
 ) -> Case:
     """Read and check an image with its segmentation, and store them as a new case.
 
@@ -56,8 +60,10 @@ def accept(
         case_id: name of the case; by default that of the image file.
         by: who accepts.
         seconds: spent on correcting.
+        near_duplicate_reason: why it is another scan, although it looks like one that is stored with the other role.
 
     Raises:
+        NearDuplicateError: a case of any task, of the other role, shows the same scan, and no reason was given.
         InputError: a file, the name or the pair cannot be used; nothing was changed.
         StorageError: a write failed; the workspace is as it was before.
     """
@@ -87,18 +93,28 @@ def accept(
         descriptor=describe_image(image),
     )
     check_new_case(workspace, case)
-    return _store(workspace, case, image, segmented.image, labels)
+    return _store(workspace, case, image, segmented.image, labels, near_duplicate_reason)
 
 
 def _store(
-    workspace: Workspace, case: Case, image: sitk.Image, label_map: sitk.Image, labels: tuple[Label, ...]
+    workspace: Workspace,
+    case: Case,
+    image: sitk.Image,
+    label_map: sitk.Image,
+    labels: tuple[Label, ...],
+    near_duplicate_reason: str,
 ) -> Case:
+    scan = Scan.of(image)
     with workspace.staging() as folder:
         image_file, segmentation_file = folder / IMAGE_FILE, folder / SEGMENTATION_FILE
         write_volume(image, image_file)
         write_seg_nrrd(label_map, labels, segmentation_file)
         hashes = {"image_sha256": sha256_of(image_file), "segmentation_sha256": sha256_of(segmentation_file)}
-        return accept_case(workspace, case.model_copy(update=hashes), image_file, segmentation_file)
+        with workspace.lock():
+            compared = compare(workspace, case.model_copy(update=hashes), scan, near_duplicate_reason)
+            reason = near_duplicate_reason if compared.near_duplicate else ""
+            keep(workspace, case.task, Thumbnail.of(case, scan))
+            return accept_case(workspace, compared, image_file, segmentation_file, reason)
 
 
 def count_voxels(label_map: sitk.Image, labels: tuple[Label, ...]) -> dict[str, int]:

@@ -144,7 +144,7 @@ def split(pairs: tuple[Pair, ...], train: int | None, validation: int | None, se
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one pair: `twice` means that another case of the task has the same scan, so it was left out."""
+    """What became of one pair: `twice` means that another case has the same scan already, so it was left out."""
 
     pair: Pair
     outcome: Literal["added", "known", "twice"]
@@ -153,7 +153,11 @@ class Imported:
 
 
 def import_cases(
-    workspace: Workspace, wanted: Task, chosen: Sequence[tuple[Pair, Role]], by: str = ""
+    workspace: Workspace,
+    wanted: Task,
+    chosen: Sequence[tuple[Pair, Role]],
+    by: str = "",
+    near_duplicate_reason: str = "",
 ) -> Iterator[Imported]:
     """Accept the chosen pairs one after another; pairs that an earlier run has accepted are only compared.
 
@@ -174,7 +178,16 @@ def import_cases(
                 _refuse_other_scan(existing, pair)
                 yield Imported(pair, "known", existing)
             else:
-                case = accept(workspace, task, pair.image, pair.label_map, role, case_id=pair.case_id, by=by)
+                case = accept(
+                    workspace,
+                    task,
+                    pair.image,
+                    pair.label_map,
+                    role,
+                    case_id=pair.case_id,
+                    by=by,
+                    near_duplicate_reason=near_duplicate_reason,
+                )
                 yield Imported(pair, "added", case)
         except SameScanError as error:
             yield Imported(pair, "twice", note=f"{pair.image.name}: {error}")

@@ -37,6 +37,7 @@ class AcceptSettings(BaseModel):
     by: str = ""
     proposal: str | None = None  # segmentation_sha256 of the stored proposal that was corrected
     seconds: Seconds | None = None  # spent on correcting
+    near_duplicate_reason: str = ""  # why it is another scan than the one that it looks like
     revises: bool = False  # the case is stored already, and is corrected again
 
 

@@ -128,6 +128,7 @@ def _accepted(workspace: Workspace, task: Task, image: Path, segmentation: Path,
             by=settings.by,
             proposal=_proposal(workspace, task.name, settings.proposal, image),
             seconds=settings.seconds,
+            near_duplicate_reason=settings.near_duplicate_reason,
         )
     except SameScanError as same:
         if same.case.role is not settings.role:

@@ -79,6 +79,7 @@ def accept_case(
     case_id: str | None = None,
     by: str = "",
     seconds: float | None = None,
+    near_duplicate_reason: str = "",
 ) -> StoringJob:
     """Store a volume with its corrected segmentation as a case, in the background.
 
@@ -90,6 +91,7 @@ def accept_case(
         case_id: by default the name under which the volume was segmented, else that of the volume.
         by: who accepts; by default the login name.
         seconds: spent on correcting; by default what the panel counted, if it did.
+        near_duplicate_reason: why it is another scan than the stored one of the other role that it looks like.
 
     Raises:
         InputError: a node, the role or the name cannot be used.
@@ -108,6 +110,7 @@ def accept_case(
         "by": by,
         "proposal": sha256,
         "seconds": seconds,
+        "near_duplicate_reason": near_duplicate_reason,
     }
     return _store(workspace, task, volume, segmentation, settings)
 

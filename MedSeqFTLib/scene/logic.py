@@ -126,9 +126,11 @@ class SceneLogic:
         case_id: str | None = None,
         by: str = "",
         seconds: float | None = None,
+        near_duplicate_reason: str = "",
     ) -> StoringJob:
         """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
-        return self._kept(cases.accept_case(self.workspace, task, volume, segmentation, role, case_id, by, seconds))
+        given = case_id, by, seconds, near_duplicate_reason
+        return self._kept(cases.accept_case(self.workspace, task, volume, segmentation, role, *given))
 
     def revise(
         self, task: str, case_id: str, volume: Any, segmentation: Any, *, by: str = "", seconds: float | None = None

@@ -31,8 +31,11 @@ class SameScanError(InputError):
         self.case = case
 
 
-def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path) -> Case:
+def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation_file: Path, reason: str = "") -> Case:
     """Move two finished files (see Workspace.staging) into the workspace as one new case.
+
+    Args:
+        reason: for the audit log, where there is something to explain.
 
     Raises:
         SameScanError: the scan is in this task already, whatever its name.
@@ -49,7 +52,7 @@ def accept_case(workspace: Workspace, case: Case, image_file: Path, segmentation
             shutil.move(str(segmentation_file), str(folder / SEGMENTATION_FILE))
             write_json(folder / CASE_FILE, case)
             written = {workspace.case_folder(case.task, case.id) / CASE_FILE: case}
-            note(workspace, "case accepted", f"{case.task}/{case.id}", written, case.accepted_by)
+            note(workspace, "case accepted", f"{case.task}/{case.id}", written, case.accepted_by, reason)
     return case
 
 

@@ -173,6 +173,15 @@ class Revision(Part):
     seconds_spent: Seconds | None = None
 
 
+class NearDuplicate(Part):
+    """A stored case that shows the same scan as another one: see MedSeqFTLib.imaging.near_duplicates."""
+
+    task: Name
+    case: Name
+    role: Role
+    likeness: Share
+
+
 class Case(Document):
     """An accepted case: image.nrrd and segmentation.seg.nrrd lie beside this case.json.
 
@@ -198,6 +207,8 @@ class Case(Document):
     proposal_dice: float | None = None  # mean Dice between proposal and accepted segmentation
     seconds_spent: Seconds | None = None  # on correcting it, pauses apart; None: not counted
     descriptor: tuple[float, ...] | None = None  # see MedSeqFTLib.imaging.descriptor
+    near_duplicate: NearDuplicate | None = None  # that was known when the case was accepted
+    not_compared: int = 0  # cases of older programs in which nobody had looked for near-duplicates by then
     revisions: tuple[Revision, ...] = ()  # earlier segmentations, the oldest first
 
 

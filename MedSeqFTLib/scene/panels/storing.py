@@ -16,6 +16,7 @@ from MedSeqFTLib.scene.panels.session import Session
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.cases import StoringJob
     from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.workspace.schema import Case
 
 
 class StoringWidgets(NamedTuple):
@@ -88,9 +89,7 @@ class Storing:
     def _end(self, job: StoringJob) -> str:
         if job.state == "finished":
             case = job.mark()
-            return _("Case {name} is stored.").format(name=case.id) + (
-                " " + _("Its earlier segmentations are kept.") if case.revisions else ""
-            )
+            return " ".join(filter(None, (_("Case {name} is stored.").format(name=case.id), _remark(case))))
         self._stuck.append(job)
         return _("Case {name} is accepted, but not stored: {why}").format(name=job.name, why=what_stopped(job))
 
@@ -135,3 +134,13 @@ class Storing:
             listed.addItem(_("{name} ({task}): not stored yet").format(name=job.name, task=job.folder.job.task))
             listed.item(listed.count - 1).setToolTip(what_stopped(job))
         listed.setCurrentRow(min(max(row, 0), len(self._stuck) - 1))
+
+
+def _remark(case: Case) -> str:
+    if case.revisions:
+        return _("Its earlier segmentations are kept.")
+    if case.near_duplicate is None:
+        return ""
+    return _("It shows the same scan as {role} case {case} of {task}.").format(
+        role=case.near_duplicate.role.value, case=case.near_duplicate.case, task=case.near_duplicate.task
+    )
