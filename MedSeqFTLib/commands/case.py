@@ -161,8 +161,8 @@ def _facts(case: Case) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [
         ("Case", f"{case.id} of task {case.task}"),
         ("Role", case.role.value),
-        ("Image", f"{case.source_image}, {_times(case.size)} voxels of {_times(case.spacing)} mm"),
-        ("Segmentation", case.source_segmentation),
+        ("Image", f"{case.source_image or 'name not kept'}, {_times(case.size)} voxels of {_times(case.spacing)} mm"),
+        ("Segmentation", case.source_segmentation or "name not kept"),
         ("Accepted", f"{case.accepted:%Y-%m-%d %H:%M} UTC by {case.accepted_by or 'unknown'}"),
     ]
     if case.overlap_voxels:

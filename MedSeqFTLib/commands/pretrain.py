@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from MedSeqFTLib.commands.console import HERE, JsonOption, WorkspaceOption, open_workspace
+from MedSeqFTLib.errors import InputError
 
 
 def pretrain(
@@ -28,9 +29,15 @@ def pretrain(
     from MedSeqFTLib.commands.outcome import wait_or_leave
     from MedSeqFTLib.jobs import control
     from MedSeqFTLib.learning.recipe import read_recipe
+    from MedSeqFTLib.learning.settings import ImageGroup
 
     opened = open_workspace(workspace)
     settings = read_recipe(recipe, data)
+    if opened.info.anonymous and any(isinstance(group, ImageGroup) for group in settings.groups):
+        raise InputError(
+            "This workspace is anonymous, and a pre-training job keeps the paths of its images: pre-train in another "
+            "workspace, then take the model along with 'models export-foundation' and 'models import-foundation'."
+        )
     job = control.new_job(opened, "pretrain", None, settings.model_dump(mode="json"), seed)
     folder = control.start_job(opened, job)
     wait_or_leave(opened, folder, wait, as_json)

@@ -19,9 +19,9 @@ from MedSeqFTLib.imaging.near_duplicates import compare
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.thumbnails import Thumbnail, keep
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume, write_volume
+from MedSeqFTLib.workspace.anonymity import name_for, source_name
 from MedSeqFTLib.workspace.cases import IMAGE_FILE, SEGMENTATION_FILE, accept_case, check_new_case
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.names import checked_name, name_from
 from MedSeqFTLib.workspace.schema import Case, Label, Role, Task
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -57,7 +57,7 @@ def accept(
     Args:
         image_path: a volume file, or a folder with one DICOM series.
         segmentation_path: a `.seg.nrrd` file, or a label map with the task's label values.
-        case_id: name of the case; by default that of the image file.
+        case_id: name of the case; by default that of the image file. An anonymous workspace takes only its own.
         by: who accepts.
         seconds: spent on correcting.
         near_duplicate_reason: why it is another scan, although it looks like one that is stored with the other role.
@@ -68,7 +68,7 @@ def accept(
         StorageError: a write failed; the workspace is as it was before.
     """
     source = Path(os.path.abspath(image_path))  # a DICOM folder may be given as "."
-    name = checked_name(case_id, "case") if case_id is not None else name_from(stem_of(source), "case")
+    name = name_for(workspace, case_id, stem_of(source), "case")
     image = read_volume(image_path)
     grid = Geometry.of(image)
     segmented = read_label_map(segmentation_path, task.labels, grid)
@@ -77,8 +77,8 @@ def accept(
         id=name,
         task=task.name,
         role=role,
-        source_image=source.name,
-        source_segmentation=segmentation_path.name,
+        source_image=source_name(workspace, source),
+        source_segmentation=source_name(workspace, segmentation_path),
         image_sha256="",  # known once the files are written
         segmentation_sha256="",
         pixel_sha256=pixel_sha256(image),

@@ -184,15 +184,23 @@ def import_cases(
                     pair.image,
                     pair.label_map,
                     role,
-                    case_id=pair.case_id,
+                    case_id=None if workspace.info.anonymous else pair.case_id,
                     by=by,
                     near_duplicate_reason=near_duplicate_reason,
                 )
                 yield Imported(pair, "added", case)
         except SameScanError as error:
-            yield Imported(pair, "twice", note=f"{pair.image.name}: {error}")
+            yield _met_again(workspace, pair, role, known, error)
         except InputError as error:
             raise InputError(f"{error} The {done} cases before it are imported; run again to go on.") from error
+
+
+def _met_again(workspace: Workspace, pair: Pair, role: Role, known: dict[str, Case], error: SameScanError) -> Imported:
+    """A scan that is in the task: in an anonymous workspace, that alone tells what an earlier run has imported."""
+    if not (workspace.info.anonymous and error.case.id in known):
+        return Imported(pair, "twice", note=f"{pair.image.name}: {error}")
+    _refuse_new_role(error.case, role)
+    return Imported(pair, "known", error.case)
 
 
 def _stored_task(workspace: Workspace, wanted: Task) -> Task | None:

@@ -9,6 +9,7 @@ from MedSeqFTLib.imaging.acceptance import Proposal, agreement, count_voxels
 from MedSeqFTLib.imaging.geometry import Geometry, difference
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
+from MedSeqFTLib.workspace.anonymity import source_name
 from MedSeqFTLib.workspace.cases import SEGMENTATION_FILE, revise_case
 from MedSeqFTLib.workspace.files import sha256_of
 from MedSeqFTLib.workspace.schema import Case, Task, now
@@ -45,7 +46,7 @@ def revise(
         file = folder / SEGMENTATION_FILE
         write_seg_nrrd(segmented.image, labels, file)
         changes = {
-            "source_segmentation": segmentation_path.name,
+            "source_segmentation": source_name(workspace, segmentation_path),
             "segmentation_sha256": sha256_of(file),
             "label_voxels": count_voxels(segmented.image, labels),
             "overlap_voxels": segmented.overlap_voxels,

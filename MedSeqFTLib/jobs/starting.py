@@ -13,8 +13,9 @@ from MedSeqFTLib.jobs.job import ACTIVE, Job, JobFolder, JobKind
 from MedSeqFTLib.learning.errand_settings import AcceptSettings, ExportSettings, SegmentSettings
 from MedSeqFTLib.learning.preflight import check_adaptable, version_for
 from MedSeqFTLib.learning.settings import adapt_settings
+from MedSeqFTLib.workspace.anonymity import name_for
 from MedSeqFTLib.workspace.files import explain
-from MedSeqFTLib.workspace.names import checked_name, free_name
+from MedSeqFTLib.workspace.names import free_name
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.schema import Reading
 from MedSeqFTLib.workspace.segmentations import segmentations
@@ -71,6 +72,7 @@ def start_segmentation(
         InputError: no version can segment the task, or unusable settings.
     """
     chosen = version_for(workspace, task, version, reading)
+    name = name_for(workspace, name, "", "segmentation")
     fields = {"image": image, "name": name, "version": chosen.id, "reading": reading, "device": device}
     return _start_errand(workspace, "segment", task, _settings(SegmentSettings, fields), inputs, python)
 
@@ -138,7 +140,7 @@ def free_case_id(workspace: Workspace, task: str, name: str) -> str:
 
 
 def _refuse_taken_name(workspace: Workspace, task: str, settings: AcceptSettings) -> None:
-    name = checked_name(settings.case_id, "case")
+    name = name_for(workspace, settings.case_id, "", "case")
     storing = {other.casefold() for other in _being_stored(workspace, task)}
     if settings.revises and name.casefold() in storing:
         raise InputError(f"Case {name} of task {task} is being stored just now; wait until it is.")

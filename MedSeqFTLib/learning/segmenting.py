@@ -16,12 +16,13 @@ from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.segmenter import Segmenter
 from MedSeqFTLib.models.weights import chain_head, load_backbone, load_head, load_task_model
+from MedSeqFTLib.workspace.anonymity import name_for, source_name
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.names import checked_name, name_from
 from MedSeqFTLib.workspace.schema import ModelVersion, Reading, Segmentation
 from MedSeqFTLib.workspace.segmentations import (
     SEGMENTATION_FILE,
     name_for_volume,
+    name_of_volume,
     refuse_other_volume,
     store_segmentation,
 )
@@ -46,7 +47,8 @@ def segment_volume(
     Args:
         version: by default the task's current one.
         reading: "single-model" takes M_t, which segments all tasks, instead of the task's own F_t.
-        name: under which the result is kept; by default the name of the image.
+        name: under which the result is kept; by default the name of the image. An anonymous workspace takes only
+            its own, and the same again for the same voxels.
         rename: take NAME-2, NAME-3, ... if another volume has that name, instead of refusing.
         progress: called with windows done and windows in all; it may raise to cancel.
 
@@ -56,18 +58,20 @@ def segment_volume(
         StorageError: the result could not be written.
     """
     source = image_path.absolute()
-    kept_name = checked_name(name, "segmentation") if name else name_from(stem_of(source), "segmentation")
+    kept_name = name_for(workspace, name, stem_of(source), "segmentation")
     chosen = version_for(workspace, task, version, reading)
     image = read_volume(image_path)
     grid, plan, pixels = Geometry.of(image), chosen.plans[task], pixel_sha256(image)
-    if rename:
+    if workspace.info.anonymous:
+        kept_name = name_of_volume(workspace, task, pixels) or kept_name
+    elif rename:
         kept_name = name_for_volume(workspace, task, kept_name, pixels)
     draft = Segmentation(
         name=kept_name,
         task=task,
         version=chosen.id,
         reading=reading,
-        source_image=source.name,
+        source_image=source_name(workspace, source),
         pixel_sha256=pixels,
         segmentation_sha256="",
         size=grid.size,

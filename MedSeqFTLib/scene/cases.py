@@ -19,7 +19,7 @@ from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import proposal_of
 from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
-from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, usable_name, volume_grid
+from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, kept_name, volume_grid
 from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentations
@@ -191,4 +191,4 @@ def _free_name(workspace: Workspace, task: str, volume: Any, proposal: Segmentat
     proposed = next((r.name for r in segmentations(workspace, task) if r.pixel_sha256 == pixels), None)
     if proposed and proposed.casefold() not in {name.casefold() for name in taken_case_ids(workspace, task)}:
         return proposed
-    return free_case_id(workspace, task, usable_name(volume))
+    return free_case_id(workspace, task, kept_name(workspace, volume))

@@ -10,7 +10,7 @@ import slicer
 from MedSeqFTLib.errors import StorageError
 from MedSeqFTLib.scene.marks import CASE, DRAFT, EDITED, PIXELS, PROPOSAL, SECONDS, is_edited, is_on_disk, volume_of
 from MedSeqFTLib.scene.placing import put_beside
-from MedSeqFTLib.scene.volumes import usable_name, volume_grid
+from MedSeqFTLib.scene.volumes import kept_name, volume_grid
 from MedSeqFTLib.workspace.drafts import Draft, draft_path, new_draft_id, remove_draft, store_draft
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -31,9 +31,9 @@ def save_draft(workspace: Workspace, task: str, node: Any) -> bool:
         return False
     grid, before = volume_grid(volume), node.GetAttribute(DRAFT)
     draft = Draft(
-        id=new_draft_id(usable_name(volume)),
+        id=new_draft_id(kept_name(workspace, volume)),
         task=task,
-        volume=volume.GetName(),
+        volume=kept_name(workspace, volume) if workspace.info.anonymous else volume.GetName(),
         size=grid.size,
         spacing=grid.spacing,
         pixel_sha256=volume.GetAttribute(PIXELS),

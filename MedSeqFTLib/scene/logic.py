@@ -25,7 +25,7 @@ from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
-from MedSeqFTLib.scene.volumes import image_of, usable_name
+from MedSeqFTLib.scene.volumes import image_of, kept_name, known_name
 from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
@@ -78,7 +78,7 @@ class SceneLogic:
             reading: "single-model" takes the one model of all tasks.
         """
         image = image_of(volume)
-        name = usable_name(volume)
+        name = kept_name(self.workspace, volume)
         with self.workspace.staging() as folder:
             write_image(image, folder / f"{name}.nrrd", quick=True)
             job = start_segmentation(
@@ -101,7 +101,7 @@ class SceneLogic:
 
     def _volume_named(self, name: str) -> Any:
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", self.scene)
-        return next((volume for volume in volumes if usable_name(volume) == name), None)
+        return next((volume for volume in volumes if known_name(self.workspace, volume) == name), None)
 
     def load_proposal(self, task: str, name: str, volume: Any, version: str | None = None) -> Any:
         """Put what a version proposed before beside its volume, as a new segmentation node; the newest by default."""

@@ -8,6 +8,8 @@ import slicer
 
 #: Of a volume: the pixel_sha256 under which a worker knew it.
 PIXELS = "MedSeqFT.Pixels"
+#: Of a volume: the random name that an anonymous workspace knows it by.
+NAME = "MedSeqFT.Name"
 #: Of a segmentation: the segmentation_sha256 of the stored proposal that it began as.
 PROPOSAL = "MedSeqFT.Proposal"
 #: Of a segmentation: the segmentation_sha256 of the case that it was opened from, or stored as.

@@ -16,7 +16,10 @@ from MedSeqFTLib.imaging.descriptor import Descriptor, describe
 from MedSeqFTLib.imaging.geometry import Geometry, check_grid
 from MedSeqFTLib.imaging.volumes import check_finite
 from MedSeqFTLib.scene.grids import grid_of_volume, place_volume
+from MedSeqFTLib.scene.marks import NAME
+from MedSeqFTLib.workspace.anonymity import new_name
 from MedSeqFTLib.workspace.names import name_from
+from MedSeqFTLib.workspace.workspace import Workspace
 
 
 def image_of(node: Any) -> sitk.Image:
@@ -46,8 +49,20 @@ def descriptor_of(node: Any) -> Descriptor:
     return describe(voxels_of(node.GetImageData()), volume_grid(node).spacing)
 
 
-def usable_name(volume: Any) -> str:
-    """The name of a volume as the workspace can keep it; "volume" if nothing of it can be a folder's name."""
+def kept_name(workspace: Workspace, volume: Any) -> str:
+    """The name under which a workspace keeps a volume; "volume" if nothing of its own can be a folder's name.
+
+    An anonymous workspace gives it one, which the node remembers.
+    """
+    if workspace.info.anonymous and not volume.GetAttribute(NAME):
+        volume.SetAttribute(NAME, new_name())
+    return known_name(workspace, volume)
+
+
+def known_name(workspace: Workspace, volume: Any) -> str:
+    """As `kept_name`; empty if it has none yet."""
+    if workspace.info.anonymous:
+        return str(volume.GetAttribute(NAME) or "")
     try:
         return name_from(str(volume.GetName() or ""), "volume")
     except InputError:  # a name without a Latin letter, for instance

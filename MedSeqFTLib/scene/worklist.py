@@ -13,9 +13,9 @@ from MedSeqFTLib.errors import InputError, MedSeqFTError
 from MedSeqFTLib.imaging.descriptor import Descriptor, distances
 from MedSeqFTLib.scene.cases import StoringJob, open_case
 from MedSeqFTLib.scene.drafts import load_draft
-from MedSeqFTLib.scene.marks import CASE, DRAFT, PIXELS, PROPOSAL, is_edited, segmentations_of
+from MedSeqFTLib.scene.marks import CASE, DRAFT, NAME, PIXELS, PROPOSAL, is_edited, segmentations_of
 from MedSeqFTLib.scene.proposals import add_proposal
-from MedSeqFTLib.scene.volumes import descriptor_of, usable_name, volume_grid
+from MedSeqFTLib.scene.volumes import descriptor_of, known_name, volume_grid
 from MedSeqFTLib.workspace.drafts import Draft, drafts
 from MedSeqFTLib.workspace.schema import Case, Segmentation
 from MedSeqFTLib.workspace.worklist import Entry, entries
@@ -79,7 +79,7 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
     left = entries(workspace, task)
     rows = []
     for volume in _volumes(scene):
-        entry = _entry_of(volume, left)
+        entry = _entry_of(workspace, volume, left)
         left = [other for other in left if other is not entry]
         job = next((job for job in jobs if job.is_of(volume)), None)
         name = entry.name if entry else job.name if job else str(volume.GetName())
@@ -185,10 +185,10 @@ def _volumes(scene: Any) -> list[Any]:
     return [node for node in nodes if not node.IsA("vtkMRMLLabelMapVolumeNode") and not node.GetHideFromEditors()]
 
 
-def _entry_of(volume: Any, known: Sequence[Entry]) -> Entry | None:
+def _entry_of(workspace: Workspace, volume: Any, known: Sequence[Entry]) -> Entry | None:
     if pixels := volume.GetAttribute(PIXELS):
         return next((entry for entry in known if entry.record.pixel_sha256 == pixels), None)
-    name = usable_name(volume).casefold()
+    name = known_name(workspace, volume).casefold()
     return next((entry for entry in known if entry.name.casefold() == name and _fits(volume, entry.record)), None)
 
 
@@ -225,7 +225,8 @@ def _with_draft(rows: Sequence[Row], draft: Draft) -> list[Row]:
 def _is_of(draft: Draft, row: Row) -> bool:
     if draft.pixel_sha256 and row.entry:
         return row.entry.record.pixel_sha256 == draft.pixel_sha256
-    return row.volume is not None and row.volume.GetName() == draft.volume and _fits(row.volume, draft)
+    names = (row.volume.GetName(), row.volume.GetAttribute(NAME)) if row.volume is not None else ()
+    return draft.volume in names and _fits(row.volume, draft)
 
 
 def _status(entry: Entry | None, volume: Any, job: StoringJob | None) -> Status:

@@ -192,7 +192,7 @@ class Case(Document):
     id: Name
     task: Name
     role: Role
-    source_image: str  # name of the file or folder it was read from, without its path
+    source_image: str  # name of the file or folder it was read from, without its path; empty: not kept
     source_segmentation: str
     image_sha256: str  # of image.nrrd, as stored
     segmentation_sha256: str  # of segmentation.seg.nrrd, as stored
@@ -389,6 +389,7 @@ class WorkspaceInfo(Document):
 
     created: datetime = Field(default_factory=now)
     software: str
+    anonymous: bool = False  # see MedSeqFTLib.workspace.anonymity
     policy: Policy = Policy()  # an older program wrote none
 
 
@@ -399,7 +400,7 @@ class Segmentation(Document):
     task: Name
     version: Name
     reading: Reading
-    source_image: str  # name of the file or folder that was segmented, without its path
+    source_image: str  # name of the file or folder that was segmented, without its path; empty: not kept
     pixel_sha256: str  # of the volume
     segmentation_sha256: str
     size: tuple[int, int, int]  # x, y, z voxels

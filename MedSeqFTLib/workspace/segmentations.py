@@ -53,9 +53,14 @@ def refuse_other_volume(workspace: Workspace, record: Segmentation) -> None:
     for other in segmentations(workspace, record.task, record.name):
         if other.pixel_sha256 != record.pixel_sha256:
             raise InputError(
-                f"Another volume, {other.source_image}, was segmented for task {record.task} under the name "
-                f"{record.name}; choose another one with --name."
+                f"Another volume, {other.source_image or other.name}, was segmented for task {record.task} under the "
+                f"name {record.name}; choose another one with --name."
             )
+
+
+def name_of_volume(workspace: Workspace, task: str, pixel_sha256: str) -> str | None:
+    """Under which a volume with these voxels was segmented for a task; None if it was not."""
+    return next((r.name for r in segmentations(workspace, task) if r.pixel_sha256 == pixel_sha256), None)
 
 
 def name_for_volume(workspace: Workspace, task: str, name: str, pixel_sha256: str) -> str:

@@ -50,8 +50,11 @@ class Workspace:
         self._lock = FileLock(str(folder / _LOCK_FILE))
 
     @classmethod
-    def create(cls, folder: Path | str) -> Workspace:
+    def create(cls, folder: Path | str, *, anonymous: bool = False) -> Workspace:
         """Make a new workspace in a new or empty folder.
+
+        Args:
+            anonymous: keep no names of files, volumes and patients, for ever: see MedSeqFTLib.workspace.anonymity.
 
         Raises:
             InputError: the folder is a workspace already, or holds something else.
@@ -62,7 +65,8 @@ class Workspace:
         with storage_errors(folder):
             for name in FOLDERS:
                 (folder / name).mkdir(parents=True, exist_ok=True)
-        workspace = cls(folder, WorkspaceInfo(software=f"MedSeqFT {MedSeqFTLib.__version__}"))
+        info = WorkspaceInfo(software=f"MedSeqFT {MedSeqFTLib.__version__}", anonymous=anonymous)
+        workspace = cls(folder, info)
         with workspace.lock():
             _refuse_occupied(folder)
             write_json(folder / WORKSPACE_FILE, workspace.info)

@@ -522,3 +522,14 @@ def test_looking_again(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     absent.clear()
     window.click(window.ui.refreshButton)
     assert window.ui.packagesLabel.text.startswith("All 21 found.")
+
+
+def test_an_anonymous_workspace_is_made_and_says_so(window: Window, tmp_path: Path) -> None:  # noqa: F811
+    window.click(window.ui.anonymousCheckBox)
+    window.dialogs.expect(MAKE, tmp_path / "new")
+    window.click(window.ui.newWorkspaceButton)
+    assert Workspace.open(tmp_path / "new").info.anonymous
+    assert "Anonymous: names are random." in window.ui.workspaceLabel.text
+    other = Workspace.create(tmp_path / "other")
+    open_folder(window, other.folder)
+    assert "Anonymous" not in window.ui.workspaceLabel.text

@@ -27,15 +27,15 @@ class Opening:
         self.caution = ""  # what to know about the workspace that is open
         self.trouble = ""  # why the one of last time could not be opened
 
-    def open(self, folder: Path, create: bool = False) -> None:
-        """Open a workspace or make one.
+    def open(self, folder: Path, create: bool = False, anonymous: bool = False) -> None:
+        """Open a workspace or make one, which keeps no names if it is `anonymous`.
 
         Raises:
             MedSeqFTError: what happened, and what to do; the workspace that was open stays open.
         """
         _refuse(folder, create)
         previous = self._session.logic.workspace.folder if self._session.logic else None
-        self._session.open(folder, create)
+        self._session.open(folder, create, anonymous)
         self.trouble = ""
         if previous != folder:
             self.close()

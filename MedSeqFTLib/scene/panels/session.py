@@ -44,14 +44,14 @@ class Session:
         finally:
             self._telling = False
 
-    def open(self, folder: Path | None, create: bool = False) -> None:
-        """Open a workspace, or make one; None closes the one that is open.
+    def open(self, folder: Path | None, create: bool = False, anonymous: bool = False) -> None:
+        """Open a workspace, or make one, which keeps no names if `anonymous`; None closes the one that is open.
 
         Raises:
             WorkspaceError, StorageError: it cannot be opened or made; what was open stays open.
             ModuleNotFoundError: Slicer's Python lacks a package of the library.
         """
-        self.logic = _opened(folder, create) if folder is not None else None
+        self.logic = _opened(folder, create, anonymous) if folder is not None else None
         self.changed()
 
     @property
@@ -69,8 +69,8 @@ class Session:
         return "" if self.task else _("Choose or create a task first.")
 
 
-def _opened(folder: Path, create: bool) -> SceneLogic:
+def _opened(folder: Path, create: bool, anonymous: bool) -> SceneLogic:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.workspace.workspace import Workspace
 
-    return SceneLogic(Workspace.create(folder) if create else Workspace.open(folder))
+    return SceneLogic(Workspace.create(folder, anonymous=anonymous) if create else Workspace.open(folder))

@@ -67,6 +67,13 @@ class SetUpPanel(Panel):
             (ui.workspaceLineEdit, _("The folder that keeps tasks, cases, model versions and jobs; Enter opens it.")),
             (ui.openWorkspaceButton, _("Choose a folder that is a workspace.")),
             (ui.newWorkspaceButton, _("Choose a new or empty folder for a new workspace.")),
+            (
+                ui.anonymousCheckBox,
+                _(
+                    "A new workspace gives random names to cases, and keeps none of files, volumes and patients. "
+                    "That never changes later."
+                ),
+            ),
         ):
             widget.enabled = not missing
             widget.toolTip = lacking or tip
@@ -89,7 +96,8 @@ class SetUpPanel(Panel):
 
     def _open(self, folder: str, create: bool = False) -> None:
         if folder.strip():
-            self._opening.open(Path(folder.strip()).expanduser().absolute(), create)
+            anonymous = create and bool(self.ui.anonymousCheckBox.checked)
+            self._opening.open(Path(folder.strip()).expanduser().absolute(), create, anonymous)
 
     def _choose(self) -> None:
         self._open(str(qt.QFileDialog.getExistingDirectory(None, _("Open a workspace"), self._near())))
@@ -122,7 +130,8 @@ class SetUpPanel(Panel):
             )
         }
         told = _("Tasks: {tasks}, cases: {cases}, model versions: {versions}.").format(**counts)
-        return " ".join(filter(None, (told, self._opening.caution)))
+        anonymous = _("Anonymous: names are random.") if logic.workspace.info.anonymous else ""
+        return " ".join(filter(None, (told, anonymous, self._opening.caution)))
 
     # the System lines
 

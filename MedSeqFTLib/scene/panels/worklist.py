@@ -113,7 +113,7 @@ def _why_not(row: Row | None) -> str:
     if row.status in ("being stored", "not stored") and row.volume is None and row.entry is None:
         return _("{name} is not stored yet: wait, or resume storing it in Correct.").format(name=row.name)
     if row.volume is None and (row.entry is None or row.entry.case is None):
-        source = row.entry.record.source_image if row.entry else row.name
+        source = (row.entry.record.source_image if row.entry else "") or row.name
         return _("The workspace keeps the segmentation of {name}, not its volume: load {source}.").format(
             name=row.name, source=source
         )
