@@ -44,6 +44,8 @@ def run_segmentation(workspace: Workspace, job: Job, reporter: Reporter) -> None
     """
     from MedSeqFTLib.learning.runtime import settle_compute
 
+    if _is_finished(reporter.folder):
+        return
     settings = SegmentSettings.model_validate(job.settings)
     compute = settle_compute(settings, reporter.folder, reporter)
     record, reason = _segmented(workspace, job, settings, compute, reporter)
@@ -90,6 +92,8 @@ def _segmented(
 
 def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Store a case. Raises as `accept`."""
+    if _is_finished(reporter.folder):
+        return
     settings = AcceptSettings.model_validate(job.settings)
     task, folder = workspace.task(_task(job)), reporter.folder / INPUT_FOLDER
     image, segmentation = folder / settings.image, folder / settings.segmentation
@@ -143,6 +147,11 @@ def _revised(workspace: Workspace, task: Task, image: Path, segmentation: Path, 
 def _finish(folder: Path, record: Document) -> None:
     write_json(folder / RESULT_FILE, record)
     shutil.rmtree(folder / INPUT_FOLDER, ignore_errors=True)
+
+
+def _is_finished(folder: Path) -> bool:
+    """A worker that was killed just before its last word: its result is stored, its input may be gone."""
+    return (folder / RESULT_FILE).is_file()
 
 
 def _stored_before(workspace: Workspace, task: str, case_id: str, image: Path, segmentation: Path) -> Case | None:

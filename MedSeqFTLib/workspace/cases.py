@@ -72,11 +72,12 @@ def revise_case(workspace: Workspace, case: Case, segmentation_file: Path) -> Ca
         _refuse_unknown_labels(workspace.task(case.task), case)
         revised = case.model_copy(update={"role": before.role, "revisions": (*before.revisions, _revision(before))})
         check_sha256(segmentation_file, revised.segmentation_sha256)
-        with atomic_path(workspace.segmentation_path(revised)) as temporary:
-            shutil.copyfile(segmentation_file, temporary)
         path = workspace.case_folder(case.task, case.id) / CASE_FILE
+        cleared = path.parents[1]  # unlike the folders of thousands of cases: see clear_leftovers
+        with atomic_path(workspace.segmentation_path(revised), cleared) as temporary:
+            shutil.copyfile(segmentation_file, temporary)
         note(workspace, "case revised", f"{case.task}/{case.id}", {path: revised}, revised.accepted_by)
-        write_json(path, revised)
+        write_json(path, revised, cleared)
     return revised
 
 

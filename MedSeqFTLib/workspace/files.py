@@ -69,16 +69,19 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`, with its suffixes; when the body is done, rename it to `target`.
+def atomic_path(target: Path, within: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path, with the suffixes of `target`; when the body is done, rename it to `target`.
 
     The body must create the file. On an error the temporary file is removed and `target` stays as it was.
+
+    Args:
+        within: the folder of the temporary path, on the same disk; by default that of `target`.
 
     Raises:
         StorageError: the file cannot be written, for instance because the disk is full.
     """
     target = Path(target)
-    temporary = _temporary_beside(target)
+    temporary = _temporary_for(target, within)
     try:
         with storage_errors(target):
             yield temporary
@@ -90,18 +93,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder_atomically(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` to fill; when the body is done, rename it to `target`.
+def new_folder_atomically(target: Path, within: Path | None = None) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the body is done, rename it to `target`.
+
+    Args:
+        within: the folder of the temporary one, on the same disk; by default that of `target`.
 
     Raises:
         WorkspaceError: `target` exists already.
         StorageError: something cannot be written, for instance because the disk is full.
     """
     target = Path(target)
-    temporary = _temporary_beside(target)
+    temporary = _temporary_for(target, within)
     try:
         with storage_errors(target):
-            temporary.mkdir(parents=True)
+            make_folders(target.parent)
+            temporary.mkdir()
             yield temporary
             _flush_tree(temporary)
             if target.exists():
@@ -112,15 +119,15 @@ def new_folder_atomically(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing. Raises StorageError."""
-    with atomic_path(path) as temporary:
+def write_bytes_atomically(path: Path, data: bytes, within: Path | None = None) -> None:
+    """Write a whole file or nothing; `within` as of `atomic_path`. Raises StorageError."""
+    with atomic_path(path, within) as temporary:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, document: Document) -> None:
-    """Write a document as indented UTF-8 JSON, atomically. Raises StorageError."""
-    write_bytes_atomically(path, document_bytes(document))
+def write_json(path: Path, document: Document, within: Path | None = None) -> None:
+    """Write a document as indented UTF-8 JSON, atomically; `within` as of `atomic_path`. Raises StorageError."""
+    write_bytes_atomically(path, document_bytes(document), within)
 
 
 def document_bytes(document: Document) -> bytes:
@@ -198,6 +205,8 @@ def append_line(file: BinaryIO, path: Path, line: bytes, flush: bool) -> None:
         raise OSError("only a part of the line could be written; the disk may be full")
     if flush:
         os.fsync(file.fileno())
+        if file.tell() == len(line):  # the first line: the file's name is new, too
+            flush_folder(path.parent)
 
 
 def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
@@ -223,12 +232,27 @@ def visible_folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in a folder that is only written under a lock, which the caller holds."""
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left in a folder.
+
+    Args:
+        older_than: seconds for which an entry must not have been written. 0 is for a folder that is only written under
+            a lock, which the caller holds.
+    """
     if folder.is_dir():
         for entry in folder.iterdir():
-            if is_temporary(entry):
+            if is_temporary(entry) and is_abandoned(entry, older_than):
                 _remove(entry)
+
+
+def is_abandoned(entry: Path, seconds: float) -> bool:
+    """True if nothing was written directly into a file or folder for so long."""
+    if seconds <= 0:
+        return True
+    try:
+        return time.time() - entry.stat().st_mtime > seconds
+    except FileNotFoundError:  # its owner, who needs no lock, has just removed it
+        return False
 
 
 def flush_to_disk(path: Path) -> None:
@@ -252,6 +276,14 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folders(folder: Path) -> None:
+    """Make a folder with all that lead to it; their names are on the disk when this returns. Raises OSError."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        flush_folder(path.parent)
+
+
 def _flush_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_dir():
@@ -261,8 +293,8 @@ def _flush_tree(folder: Path) -> None:
     flush_folder(folder)
 
 
-def _temporary_beside(target: Path) -> Path:
-    return target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{''.join(target.suffixes)}"
+def _temporary_for(target: Path, within: Path | None) -> Path:
+    return (within or target.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{''.join(target.suffixes)}"
 
 
 def _replace(source: Path, target: Path, attempts: int = 5) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from MedSeqFTLib.errors import WorkspaceError
-from MedSeqFTLib.workspace.files import remove_leftovers, storage_errors, visible_folders
+from MedSeqFTLib.workspace.files import is_abandoned, remove_leftovers, storage_errors, visible_folders
 
 STAGING_PREFIX = "staging-"
-_STAGING_KEPT = 24 * 3600.0  # seconds after which a staging folder has surely been abandoned
+_ABANDONED = 24 * 3600.0  # seconds after which what is written without a lock has surely been left by a killed process
 
 
 def acquire(lock: FileLock, folder: Path, timeout: float) -> AbstractContextManager[object]:
@@ -34,15 +33,15 @@ def acquire(lock: FileLock, folder: Path, timeout: float) -> AbstractContextMana
 
 
 def clear_leftovers(workspace: Path) -> None:
-    """Remove what killed processes left where only the holder of the workspace's lock writes."""
-    for folder in (workspace, workspace / "tasks", workspace / "models", workspace / "cases"):
+    """Remove what killed processes left: at once where only the holder of the lock writes, elsewhere after a day."""
+    tasks = [*visible_folders(workspace / "cases"), *visible_folders(workspace / "segmentations")]
+    for folder in (workspace, *(workspace / name for name in ("tasks", "models", "cases")), *tasks):
         remove_leftovers(folder)
-    for folder in visible_folders(workspace / "cases"):
-        remove_leftovers(folder)
+    for folder in (*visible_folders(workspace / "drafts"), workspace / "jobs", workspace / "cache"):
+        remove_leftovers(folder, _ABANDONED)
     for staging in (workspace / "cache").glob(f"{STAGING_PREFIX}*"):
-        with suppress(FileNotFoundError):  # its owner, who needs no lock, has just removed it
-            if time.time() - staging.stat().st_mtime > _STAGING_KEPT:
-                shutil.rmtree(staging, ignore_errors=True)
+        if is_abandoned(staging, _ABANDONED):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def store_segmentation(workspace: Workspace, record: Segmentation, file: Path) -
         refuse_other_volume(workspace, record)
         if target.exists():
             return read_json(target / RECORD_FILE, Segmentation)
-        with new_folder_atomically(target) as folder:
+        with new_folder_atomically(target, target.parents[1]) as folder:  # one that clear_leftovers looks into
             (folder / SEGMENTATION_FILE).write_bytes(file.read_bytes())
             write_json(folder / RECORD_FILE, record)
     return record

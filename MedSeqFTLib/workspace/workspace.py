@@ -13,6 +13,7 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import note
 from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, segmentation_name, verify_case
 from MedSeqFTLib.workspace.files import (
+    make_folders,
     new_folder_atomically,
     read_json,
     storage_errors,
@@ -64,7 +65,7 @@ class Workspace:
         _refuse_occupied(folder)
         with storage_errors(folder):
             for name in FOLDERS:
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                make_folders(folder / name)
         info = WorkspaceInfo(software=f"MedSeqFT {MedSeqFTLib.__version__}", anonymous=anonymous)
         workspace = cls(folder, info)
         with workspace.lock():

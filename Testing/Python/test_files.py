@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from workspace_samples import a_task, python, tree
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError, StorageError, WorkspaceError
+from MedSeqFTLib.workspace import files
 from MedSeqFTLib.workspace.files import (
     atomic_path,
     check_sha256,
@@ -108,6 +109,21 @@ def test_new_folder_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="exists already"), new_folder_atomically(tmp_path / "M0") as folder:
         (folder / "file").write_bytes(b"second")
     assert tree(tmp_path) == before
+
+
+def test_the_names_of_new_folders_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushing the last of them would not do: after a power cut the ones that lead to it might be gone."""
+    flushed: list[Path] = []
+    monkeypatch.setattr(files, "flush_folder", flushed.append)
+    with new_folder_atomically(tmp_path / "a" / "b" / "c"):
+        pass
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(flushed)
+    flushed.clear()
+    for expected in ([tmp_path], []):
+        with (tmp_path / "lines").open("ab", buffering=0) as file:
+            files.append_line(file, tmp_path / "lines", b"line\n", flush=True)
+        assert flushed == expected
+        flushed.clear()
 
 
 def test_remove_leftovers_removes_nothing_else(tmp_path: Path) -> None:

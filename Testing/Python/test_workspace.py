@@ -237,6 +237,19 @@ def test_next_write_clears_leftovers_but_nothing_else(workspace: Workspace) -> N
         assert tree(workspace.folder) == before
 
 
+def test_a_leftover_of_a_killed_worker_is_cleared_wherever_it_lies(workspace: Workspace) -> None:
+    """At once where only the holder of the lock writes; what is written without the lock may still be in use."""
+    at_once, in_time = ("segmentations/brain",), ("drafts/brain", "jobs", "cache")
+    for name in (*at_once, *in_time):
+        (workspace.folder / name / ".tmp-1").mkdir(parents=True)
+    with workspace.lock():
+        assert [(workspace.folder / name / ".tmp-1").exists() for name in (*at_once, *in_time)] == [False, *[True] * 3]
+    for name in in_time:
+        os.utime(workspace.folder / name / ".tmp-1", (time.time() - 90_000,) * 2)
+    with workspace.lock():
+        assert list(workspace.folder.rglob(".tmp-*")) == []
+
+
 def test_old_staging_is_cleared_and_fresh_is_kept(workspace: Workspace) -> None:
     with workspace.staging() as old, workspace.staging() as fresh:
         os.utime(old, (time.time() - 90_000,) * 2)
