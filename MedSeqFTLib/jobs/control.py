@@ -26,7 +26,7 @@ from MedSeqFTLib.jobs.job import (
     lock_is_held,
 )
 from MedSeqFTLib.jobs.launching import WorkspaceBusy, append_event, start_worker
-from MedSeqFTLib.workspace.files import new_folder_atomically, storage_errors, write_bytes_atomically, write_json
+from MedSeqFTLib.workspace.files import new_folder_atomically, storage_errors, write_json
 from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import now
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -132,7 +132,8 @@ def request_cancel(folder: JobFolder) -> None:
     state = folder.state()
     if state not in ACTIVE:
         raise JobError(f"Job {folder.id} is {state}; only a running job can be cancelled.")
-    write_bytes_atomically(folder.cancel_path, b"")
+    with storage_errors(folder.cancel_path):
+        folder.cancel_path.touch()
 
 
 def cancel(folder: JobFolder, grace_seconds: float = 10.0) -> JobState:

@@ -30,7 +30,6 @@ from MedSeqFTLib.workspace.workspace import Workspace
 EXIT_FINISHED, EXIT_FAILED, EXIT_UNUSABLE, EXIT_BUSY = 0, 1, 2, 3
 #: Long enough for another program's glance at the lock to pass.
 _LOCK_TIMEOUT = 2.0  # seconds
-_LONGEST_WRITE = 60.0  # seconds that another process may take to write a small file into the job's folder
 _IMPORT_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 _RUNNERS = {
     "adapt": "MedSeqFTLib.learning.adaptation:run_adaptation",
@@ -105,7 +104,7 @@ def _prepare_log() -> None:
 def _work(workspace: Workspace, job: Job, folder: JobFolder, runner: str | None) -> int:
     _yield_to_the_desktop(job)
     remove_leftovers(folder.checkpoint_folder)
-    remove_leftovers(folder.path, _LONGEST_WRITE)
+    remove_leftovers(folder.path)
     with EventWriter(folder.events_path) as events:
         write_json(folder.process_path, WorkerProcess.of(os.getpid()))
         events.append(Event(kind="started", text="Loading the learning libraries."))

@@ -100,15 +100,13 @@ def _drafted(folder: Path) -> bool:
 def _export(folder: Path) -> None:
     from MedSeqFTLib.imaging.exporting import export
 
-    export(opened(folder), TASK, "case0", folder / "out", overwrite=True)
+    export(opened(folder), TASK, "case0", folder / "out" / "files", overwrite=True)
 
 
 def _exported(folder: Path) -> bool:
-    from MedSeqFTLib.imaging.exporting import SIDECAR, exported_files
+    from MedSeqFTLib.imaging.exporting import exported_files
 
-    return exported_files("case0", folder / "out")[-1].name.endswith(SIDECAR) and all(
-        path.is_file() for path in exported_files("case0", folder / "out")
-    )
+    return all(path.is_file() for path in exported_files("case0", folder / "out" / "files"))
 
 
 def _event(folder: Path) -> None:
@@ -227,6 +225,42 @@ def _is_current(folder: Path, version: str) -> bool:
     return opened(folder).pointers().tasks[TASK] == version
 
 
+def _export_all(folder: Path) -> None:
+    from MedSeqFTLib.workspace.archive import export_workspace
+
+    export_workspace(opened(folder), folder / "out" / "backup.zip", overwrite=True)
+
+
+def _is_backed_up(folder: Path) -> bool:
+    """The archive is there, whole: it can be taken in again."""
+    from MedSeqFTLib.workspace.unpacking import import_workspace
+
+    archive, taken = folder / "out" / "backup.zip", folder / "out" / "taken"
+    if not archive.is_file():
+        return False
+    shutil.rmtree(taken, ignore_errors=True)
+    import_workspace(archive, taken)
+    shutil.rmtree(taken)
+    return True
+
+
+def _import_all(folder: Path) -> None:
+    from MedSeqFTLib.workspace.unpacking import import_workspace
+
+    import_workspace(folder / "given" / "backup.zip", folder / "out" / "moved")
+
+
+def _is_moved(folder: Path) -> bool:
+    from MedSeqFTLib.workspace.audit_check import verify
+
+    moved = folder / "out" / "moved"
+    if not moved.exists():
+        return False
+    workspace = Workspace.open(moved)  # never half there
+    assert not verify(workspace).problems
+    return workspace.pointers() == opened(folder).pointers()
+
+
 _POINTERS = "workspace/models/current.json"
 _LOG = "workspace/audit.jsonl"
 _ALL = (
@@ -252,6 +286,8 @@ _ALL = (
     Act("append events", _event, _told, ("workspace/jobs/*/events.jsonl",)),
     Act("store an edit", _errand, lambda f: _is_case(f, "new") and _unfinished(f, "accept") is None, (_LOG,)),
     Act("make a workspace", _create, _has_its_task),
+    Act("export the workspace", _export_all, _is_backed_up, (_LOG,)),
+    Act("import a workspace", _import_all, _is_moved),
     Act("adapt", _adapt, _adapted, (_LOG, _POINTERS)),
 )
 ACTS = {act.name: act for act in _ALL}

@@ -44,6 +44,7 @@ class Kind(ABC):
 
     name: str
     what: str
+    few = 2  # trials in the ordinary tests
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

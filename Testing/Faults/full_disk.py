@@ -12,7 +12,7 @@ from Faults.bench import Kind
 from Faults.calls import Call
 from Faults.children import Ended
 
-_SAMPLED = {"adapt": 12}  # an adaptation makes hundreds of calls: so many of them, spread evenly
+_SAMPLED = {"adapt": 12, "import a workspace": 30, "export the workspace": 30}  # hundreds of calls: evenly spread
 
 
 class FailFrom:
@@ -35,6 +35,7 @@ class AtEveryCall(Kind):
 
     error: int
     once: bool
+    acts: tuple[str, ...] = tuple(ACTS)
 
     @property
     def unavailable(self) -> str:
@@ -44,7 +45,7 @@ class AtEveryCall(Kind):
     def _plan(self) -> list[tuple[str, int]]:
         """Which act, and which of its calls fails."""
         plan: list[tuple[str, int]] = []
-        for name in ACTS:
+        for name in self.acts:
             calls = self._calls_of(name)
             wanted = min(calls, _SAMPLED.get(name, calls))
             plan += [(name, 1 + i * calls // wanted) for i in range(wanted)]
@@ -53,7 +54,8 @@ class AtEveryCall(Kind):
     def _calls_of(self, name: str) -> int:
         with self.bench.fresh() as folder:
             never = FailFrom(folder, 0, 0, once=True)
-            assert self._do(name, folder, never).how == "done"
+            ended = self._do(name, folder, never)
+            assert ended.how == "done", f"{name} without a fault: {ended}"
             return never.seen
 
     @property

@@ -23,7 +23,7 @@ from Faults.checks import Lost
 from Faults.children import KILL
 
 WAYS = ("only what is sure", "all names, flushed bytes", "a mixture", "everything")
-_SAMPLED = {"adapt": 12}
+_SAMPLED = {"adapt": 12, "import a workspace": 30, "export the workspace": 30}  # hundreds of calls: evenly spread
 
 
 class Disk:
@@ -106,6 +106,7 @@ class PowerCut(Kind):
         "before each call that writes the power fails; the disk is rebuilt in four ways from what was flushed "
         "(fsync of files and folders, seen at the kernel) and what was not"
     )
+    acts: tuple[str, ...] = tuple(ACTS)
 
     @property
     def unavailable(self) -> str:
@@ -115,7 +116,7 @@ class PowerCut(Kind):
     def _plan(self) -> list[tuple[str, int, str]]:
         """Which act, before which of its calls (0: after the last, when it has said that it is done), and how."""
         plan: list[tuple[str, int, str]] = []
-        for name in ACTS:
+        for name in self.acts:
             calls = self._calls_of(name)
             wanted = min(calls, _SAMPLED.get(name, calls))
             places = [0, *(1 + i * calls // wanted for i in range(wanted))]

@@ -11,6 +11,7 @@ from learning_samples import TINY, add_balls, ball_scan, ball_task
 from MedSeqFTLib.jobs import control, worker
 from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.learning.settings import adapt_settings
+from MedSeqFTLib.workspace.archive import export_workspace
 from MedSeqFTLib.workspace.drafts import Draft, store_draft
 from MedSeqFTLib.workspace.networks import MaskedReconstructionDescription, ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import ExpectedInput, ModelVersion, Role
@@ -28,6 +29,7 @@ def make(folder: str) -> None:
     base = Path(folder)
     given = base / "given"
     given.mkdir(parents=True)
+    (base / "out").mkdir()
     workspace = Workspace.create(base / "workspace")
     task = workspace.add_task(ball_task(TASK))
     add_balls(workspace, given, task, range(2), Role.TRAIN)
@@ -41,6 +43,7 @@ def make(folder: str) -> None:
     _segment(workspace, given)
     _draft(workspace, given)
     add_balls(workspace, given, task, range(2, 3), Role.TRAIN)  # not learned yet: there is something to adapt to
+    export_workspace(workspace, given / "backup.zip")
 
 
 def adaptation(workspace: Workspace) -> Job:

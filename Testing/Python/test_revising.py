@@ -89,7 +89,7 @@ def test_a_write_that_fails_changes_nothing(
     """The record cannot be written after the file was: the case is what it was, and may be corrected again."""
     before = workspace.case("balls", "case1")
 
-    def full(_path: Path, _case: Case) -> None:
+    def full(*_: object) -> None:
         raise StorageError("Cannot write: the disk is full.")
 
     with monkeypatch.context() as patch:
