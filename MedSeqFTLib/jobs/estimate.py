@@ -9,6 +9,7 @@ from typing import NamedTuple
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.events import events_of_kind, last_event
 from MedSeqFTLib.jobs.job import JobFolder
+from MedSeqFTLib.learning.folds import plan_folds
 from MedSeqFTLib.learning.forecast import expected_adaptation, next_adaptation
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.schema import ModelVersion
@@ -19,9 +20,10 @@ from MedSeqFTLib.workspace.workspace import Workspace
 class Estimate:
     """`seconds` is None as long as no adaptation was measured here; `job` is the one that was."""
 
-    steps: int  # of training, both stages together
+    steps: int  # of training, both stages together, and those of cross-validation
     seconds: float | None = None
     job: str = ""
+    folds: int = 0  # of cross-validation
 
 
 def estimate(workspace: Workspace, task: str, settings: AdaptSettings) -> Estimate:
@@ -29,13 +31,15 @@ def estimate(workspace: Workspace, task: str, settings: AdaptSettings) -> Estima
 
     Raises WorkspaceError if a record is damaged.
     """
-    steps = settings.stage_a_steps + settings.stage_b_steps
+    folds = len(plan_folds(workspace, task, settings).folds)
+    again = settings.stage_a_steps + (settings.stage_b_steps if settings.served_by == "stage B" else 0)
+    steps = settings.stage_a_steps + settings.stage_b_steps + folds * again
     for folder in reversed(control.list_jobs(workspace)):
         measured = _measured(workspace, folder) if folder.job.kind == "adapt" else None
         if measured is not None:
             work = _units(next_adaptation(workspace, task, settings))
-            return Estimate(steps, measured.to_begin + measured.per_unit * work, folder.id)
-    return Estimate(steps)
+            return Estimate(steps, measured.to_begin + measured.per_unit * work, folder.id, folds)
+    return Estimate(steps, folds=folds)
 
 
 class _Measured(NamedTuple):
@@ -66,7 +70,13 @@ def _work_of(version: ModelVersion, settings: AdaptSettings) -> list[tuple[str, 
         earlier=sum(task != version.task for task in version.plans),
         held_out=len(held_out),
         new_foundation=False,
+        folds=_fold_sizes(version),
     )
+
+
+def _fold_sizes(version: ModelVersion) -> list[float]:
+    found = version.cross_validation
+    return [len(found.recipe.cases) / found.folds] * found.folds if found else []
 
 
 def _units(stages: Sequence[tuple[str, float]]) -> float:

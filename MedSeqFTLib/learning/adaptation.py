@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.cache import PreparedCase
+from MedSeqFTLib.learning.cross_validation import cross_validate
 from MedSeqFTLib.learning.data import PreparedData, make_plan
 from MedSeqFTLib.learning.forecast import PREPARATION, next_adaptation
 from MedSeqFTLib.learning.foundation import new_foundation, starter
@@ -64,10 +65,19 @@ class Adaptation:
         compute = settle_compute(settings, self.reporter.folder, self.reporter)
         context = self._context(settings, compute)
         context, selection = with_chosen_buffer(context)
+        crossed = cross_validate(context)
         with self.workspace.staging() as folder:
             learned = learn_in_memory(MedSeqFT(), context, folder)
             scores = measure_all(context, learned.task_model, learned.chain)
-            return publish_stage(context, learned, folder, job=self.job.id, selection=selection, scores=scores)
+            return publish_stage(
+                context,
+                learned,
+                folder,
+                job=self.job.id,
+                selection=selection,
+                scores=scores,
+                cross_validation=crossed,
+            )
 
     def _context(self, settings: AdaptSettings, compute: Compute) -> Context:
         task = self.workspace.task(self.task_name)

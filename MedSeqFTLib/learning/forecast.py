@@ -5,6 +5,9 @@ The sizes were measured on a CPU. They only steer forecasts of time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from MedSeqFTLib.learning.folds import plan_folds
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.workspace.schema import Role
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -21,7 +24,12 @@ _RETENTION_STEPS, _IMITATION_STEPS = 0.6, 0.7
 
 
 def expected_adaptation(
-    settings: AdaptSettings, cases: int, earlier: int, held_out: int, new_foundation: bool
+    settings: AdaptSettings,
+    cases: int,
+    earlier: int,
+    held_out: int,
+    new_foundation: bool,
+    folds: Sequence[float] = (),
 ) -> list[tuple[str, float]]:
     """All stages of an adaptation, in their order.
 
@@ -30,6 +38,7 @@ def expected_adaptation(
         earlier: tasks that were learned before.
         held_out: held-out cases of this and of the earlier tasks.
         new_foundation: whether a foundation model is trained first.
+        folds: cases that each fold of cross-validation leaves out.
     """
     pretraining = float(settings.pretrain_steps)
     return [
@@ -37,6 +46,7 @@ def expected_adaptation(
         *([(FOUNDATION, pretraining)] if new_foundation else []),
         *([(SUBSTITUTE, pretraining)] if settings.selection == "mds-substitute" else []),
         *expected_selection(settings, cases),
+        *expected_folds(settings, earlier, folds),
         *expected_stages(settings, earlier),
         (HELD_OUT, _HELD_OUT_CASE * held_out),
     ]
@@ -50,7 +60,35 @@ def next_adaptation(workspace: Workspace, task: str, settings: AdaptSettings) ->
     train = sum(case.role is Role.TRAIN for case in own)
     held_out = len(own) - train + sum(len(workspace.cases(name, Role.VALIDATION)) for name in earlier)
     new_foundation = chain is None and settings.foundation == "new"
-    return expected_adaptation(settings, train, len(earlier), held_out, new_foundation)
+    folds = plan_folds(workspace, task, settings).sizes
+    return expected_adaptation(settings, train, len(earlier), held_out, new_foundation, folds)
+
+
+def fold_stage(number: int, of: int) -> str:
+    """The training of a fold, 1, 2, ..."""
+    return f"fold {number} of {of}"
+
+
+def fold_measured(number: int, of: int) -> str:
+    """Measuring what the fold left out."""
+    return f"{fold_stage(number, of)}, measured"
+
+
+def second_part(name: str) -> str:
+    """Stage B of a fold, where it makes the model that segments the task."""
+    return f"{name}, stage B"
+
+
+def expected_folds(settings: AdaptSettings, earlier: int, folds: Sequence[float]) -> list[tuple[str, float]]:
+    """The recipe once more for each fold, and what it left out measured with it and with the current version."""
+    units, found = dict(expected_stages(settings, earlier)), []
+    for number, cases in enumerate(folds, start=1):
+        name = fold_stage(number, len(folds))
+        found.append((name, units[STAGE_A]))
+        if settings.served_by == "stage B":
+            found.append((second_part(name), units[STAGE_B]))
+        found.append((fold_measured(number, len(folds)), 2 * _HELD_OUT_CASE * cases))
+    return found
 
 
 def expected_stages(settings: AdaptSettings, earlier: int) -> list[tuple[str, float]]:

@@ -23,18 +23,24 @@ def learn_in_memory(strategy: Strategy, context: Context, folder: Path) -> Learn
 
     Raises JobError if that does not fit either, or nothing can be halved.
     """
+    return in_memory(context, lambda fitting: strategy.learn(fitting, folder))
 
-    def smaller() -> tuple[Callable[[], Learned], str]:
+
+def in_memory(context: Context, learn: Callable[[Context], T]) -> T:
+    """What `learn` makes of a stage, or of the stage with less at a time: see `learn_in_memory`."""
+
+    def smaller() -> tuple[Callable[[], T], str]:
         less, how = halved(context)
-        return lambda: _learn(strategy, less, folder), how
+        return lambda: learn(_rightly(less)), how
 
-    return once_more_with_less(lambda: _learn(strategy, context, folder), smaller, context)
+    return once_more_with_less(lambda: learn(_rightly(context)), smaller, context)
 
 
-def _learn(strategy: Strategy, context: Context, folder: Path) -> Learned:
+def _rightly(context: Context) -> Context:
+    """With a precision that is right for the patches."""
     patches = [plan.patch for plan in context.plans.values()]
     compute = right_compute(context.compute, context.parent.network, patches, context.reporter)
-    return strategy.learn(replace(context, compute=compute), folder)
+    return replace(context, compute=compute)
 
 
 def once_more_with_less(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.files import explain
@@ -103,9 +103,17 @@ class AdaptSettings(Settings):
     selection_estimator: Literal["racing", "fixed"] = "racing"
     selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 200  # over each case; racing: at most
     selection_z: Annotated[float, Field(ge=0, le=10)] = 2.0  # standard errors beyond which a case is decided
+    cross_validation: Annotated[int, Field(ge=0, le=10)] = 0  # folds, where fewer than five cases are held out; 0: none
     pretrain_steps: Steps = 200  # of a new foundation model, or of a substitute for a missing pretext head
     augment: bool = True
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of neighbouring prediction windows
+
+    @field_validator("cross_validation")
+    @classmethod
+    def _one_fold_is_none(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("cross-validation needs at least 2 folds, or 0 for none")
+        return folds
 
 
 class StrategySettings(AdaptSettings):
@@ -128,7 +136,13 @@ class StrategySettings(AdaptSettings):
 PRESETS: dict[str, dict[str, int]] = {
     "quick": {"stage_a_steps": 100, "stage_b_steps": 20, "pretrain_steps": 100, "selection_passes": 25},
     "balanced": {},
-    "thorough": {"stage_a_steps": 1500, "stage_b_steps": 300, "pretrain_steps": 1000, "selection_passes": 1000},
+    "thorough": {
+        "stage_a_steps": 1500,
+        "stage_b_steps": 300,
+        "pretrain_steps": 1000,
+        "selection_passes": 1000,
+        "cross_validation": 3,
+    },
 }
 
 

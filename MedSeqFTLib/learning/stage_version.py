@@ -14,7 +14,7 @@ from MedSeqFTLib.learning.strategies.base import Learned
 from MedSeqFTLib.models.checkpoints import write_tensors
 from MedSeqFTLib.models.weights import BACKBONE, TASK_BACKBONE, chain_head, file_hashes, task_head
 from MedSeqFTLib.workspace.files import storage_errors
-from MedSeqFTLib.workspace.schema import ModelVersion, Role, Selection, TaskScores
+from MedSeqFTLib.workspace.schema import CrossValidation, ModelVersion, Role, Selection, TaskScores
 
 
 def publish_stage(
@@ -25,6 +25,7 @@ def publish_stage(
     job: str,
     selection: Selection | None,
     scores: Sequence[TaskScores] = (),
+    cross_validation: CrossValidation | None = None,
     note: str = "",
 ) -> ModelVersion:
     """Publish a stage's models with everything they came from. `folder` is a staging folder of the workspace.
@@ -48,6 +49,7 @@ def publish_stage(
             buffers=dict(context.buffers),
             selection=selection,
             scores=tuple(_named(score, name) for score in scores),
+            cross_validation=_named_folds(cross_validation, name),
             settings={**recorded(context.settings), "seed": context.seed, "computed on": str(context.compute)},
             software=software(),
             files=file_hashes(folder),
@@ -70,6 +72,10 @@ def _save(folder: Path, task: str, learned: Learned) -> None:
     for name, tensors in learned.memory.items():
         with storage_errors(folder / name):
             write_tensors({key: tensor.detach().cpu() for key, tensor in tensors.items()}, folder / name, {})
+
+
+def _named_folds(found: CrossValidation | None, version: str) -> CrossValidation | None:
+    return found and found.model_copy(update={"recipe": _named(found.recipe, version)})
 
 
 def _named(scores: TaskScores, version: str) -> TaskScores:

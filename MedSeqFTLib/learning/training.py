@@ -55,7 +55,7 @@ class Training:
         self._reporter = reporter
         self._identity = identity
         self._checkpoint_seconds = checkpoint_seconds
-        self._checkpoint_path = reporter.folder / "checkpoints" / f"{name.replace(' ', '-')}.pt"
+        self._checkpoint_path = checkpoint_path(reporter.folder, name)
         self._parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
@@ -146,6 +146,11 @@ def _one_cycle(
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=max(WARM_UP, 2 / total)
     )
+
+
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Where the stage of this name keeps its checkpoint, in the folder of a job."""
+    return folder / "checkpoints" / f"{name.replace(' ', '-')}.pt"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +85,14 @@ class Notes:
         self.steps: list[int] = []
         self.warnings: list[str] = []
         self.messages: list[str] = []
+        self.planned: list[str] = []
+        self.stages: list[str] = []
 
-    def plan(self, stages: object) -> None: ...
+    def plan(self, stages: Sequence[tuple[str, float]]) -> None:
+        self.planned = [name for name, _ in stages]
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
+        self.stages.append(name)
         self.first = done
 
     def step(self, step: int, losses: Mapping[str, object] | None = None, *, dice: object = None) -> None:

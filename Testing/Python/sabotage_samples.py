@@ -18,6 +18,7 @@ from MedSeqFTLib.imaging.acceptance import accept
 from MedSeqFTLib.imaging.segmentations import write_label_map
 from MedSeqFTLib.imaging.volumes import write_volume
 from MedSeqFTLib.jobs import control
+from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.learning.adaptation import run_adaptation
 from MedSeqFTLib.learning.publishing import publish_foundation, save_modules
 from MedSeqFTLib.learning.settings import AdaptSettings
@@ -98,10 +99,18 @@ def on_grid(array: np.ndarray, image: sitk.Image) -> sitk.Image:
     return found
 
 
-def adapt(workspace: Workspace, notes: Notes | None = None, **changes: object) -> ModelVersion:
-    """What a worker does for `medseqft adapt`, in this process."""
-    settings = SETTINGS.model_copy(update=changes)
-    job = control.new_job(workspace, "adapt", "balls", settings.model_dump(mode="json"))
+def adapt(workspace: Workspace, notes: Notes | None = None, job: Job | None = None, **changes: object) -> ModelVersion:
+    """What a worker does for `medseqft adapt`, in this process.
+
+    Args:
+        job: goes on with it.
+    """
+    job = job or new_job(workspace, **changes)
     folder = workspace.folder.parent / job.id
     folder.mkdir(exist_ok=True)
     return workspace.version(run_adaptation(workspace, job, notes or Notes(folder)))
+
+
+def new_job(workspace: Workspace, **changes: object) -> Job:
+    settings = SETTINGS.model_copy(update=changes)
+    return control.new_job(workspace, "adapt", "balls", settings.model_dump(mode="json"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.sampling import PatchSampler
-from MedSeqFTLib.learning.forecast import STAGE_A, STAGE_B, expected_stages, imitates_earlier
+from MedSeqFTLib.learning.forecast import STAGE_A, STAGE_B, expected_stages, imitates_earlier, second_part
 from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn, together
 from MedSeqFTLib.learning.retention import FeatureRetention, Imitation, Teacher
 from MedSeqFTLib.learning.settings import AdaptSettings
@@ -64,7 +64,17 @@ class MedSeqFT(Strategy):
         return Learned(task_model, chain)
 
 
-def stage_a(context: Context) -> TaskModel:
+def task_model_only(context: Context, name: str) -> TaskModel:
+    """The model that would segment the task, by a training whose stages are called so; nothing is handed on."""
+    model = stage_a(context, name)
+    if context.settings.served_by == "stage A":
+        return model
+    with context.workspace.staging() as folder:
+        chain = stage_b(context, model, folder / ADAPTER, second_part(name))
+    return TaskModel(chain.backbone, chain.heads[context.task])
+
+
+def stage_a(context: Context, name: str = STAGE_A) -> TaskModel:
     """Full fine-tuning of the parent on the task, held in place by a teacher on the buffers."""
     settings = context.settings
     model = TaskModel(parent_backbone(context), first_head(context))
@@ -73,7 +83,7 @@ def stage_a(context: Context) -> TaskModel:
         every(settings.feature_interval, _retention(context, model.backbone)),
     )
     modules = {"backbone": model.backbone, "head": model.head}
-    train(context, STAGE_A, modules, losses, settings.stage_a_steps, settings.stage_a_learning_rate)
+    train(context, name, modules, losses, settings.stage_a_steps, settings.stage_a_learning_rate)
     return model
 
 
@@ -88,7 +98,7 @@ def _retention(context: Context, backbone: Backbone) -> Losses:
     return in_turn(*(FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in samplers))
 
 
-def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> ChainModel:
+def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path, name: str = STAGE_B) -> ChainModel:
     """A low-rank change that imitates `teacher` on the task, and the parent on earlier tasks.
 
     The adapter is written to `adapter_folder` in peft's format before it is merged.
@@ -109,7 +119,7 @@ def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path) -> Chain
         _IN_STEP[settings.earlier_each_step](*_earlier(context, student, heads, before)),
     )
     modules = {"student": student, **{f"head of {name}": head for name, head in heads.items()}}
-    train(context, STAGE_B, modules, losses, settings.stage_b_steps, settings.stage_b_learning_rate)
+    train(context, name, modules, losses, settings.stage_b_steps, settings.stage_b_learning_rate)
     save_adapter(student, adapter_folder)
     return ChainModel(merge(student), heads)
 
