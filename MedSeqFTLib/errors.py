@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+_LONGEST_LINE = 1000  # characters of a message
+
+
+def visible(text: str) -> str:
+    """Text from a file as it may be shown: what a terminal or a page would obey, or not show, is spelled out.
+
+    Control characters, marks that turn the direction of writing, and half characters become \\x1b, \\u202e, \\ud800;
+    ends of lines stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else _spelled(sign) for sign in text)
+
+
+def _spelled(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
+
+
+def _shortened(line: str) -> str:
+    """Values from damaged files may have megabytes; what begins and ends a line is worth most."""
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}"
+
 
 class MedSeqFTError(Exception):
     """A problem that the user can understand and mend.
 
     The message is one line and says what is wrong, where (file, value) and what was expected. It is shown as it is,
-    without a traceback; the command line then exits with `exit_code`.
+    without a traceback; the command line then exits with `exit_code`. What it quotes from files is made harmless here.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(_shortened(line) for line in visible(message).split("\n")))
 
 
 class InputError(MedSeqFTError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.workspace.names import inner_path
 from MedSeqFTLib.workspace.schema import Modality
 
 _NAME = "dataset.json"
@@ -53,12 +54,27 @@ class Description:
         """The file of the data set that `field` of the entry `where` declares by a path from the folder on."""
         if not isinstance(declared, str) or not declared:
             raise InputError(f"{self.path}: {where} has no file name for {field!r}.")
-        windows = PureWindowsPath(declared)  # reads / and \\ alike
-        if windows.drive or windows.root or ".." in windows.parts or "\0" in declared:
-            raise InputError(f"{self.path}: {declared!r} leaves the folder of the data set.")
-        file = self.path.parent / PurePosixPath(*windows.parts)
-        if not file.is_file():
-            raise InputError(f"{self.path} names {declared!r}, but {file} is missing.")
+        parts = inner_path(declared)
+        if parts is None:
+            raise InputError(f"{self.path}: {declared!r} leaves the folder of the data set, or is no file name.")
+        return self.inside(self.path.parent.joinpath(*parts), f"{self.path} names {declared!r}, but it")
+
+    def inside(self, file: Path, what: str) -> Path:
+        """The file, which must be there, and not lead out of the folder of the data set as a link."""
+        try:
+            found = file.resolve(strict=True)
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # ValueError: half characters; RuntimeError: links in a ring
+            raise InputError(f"{what} is missing, or is no file.") from error
+        if not found.is_file():
+            raise InputError(f"{what} is missing, or is no file.")
+        if not found.is_relative_to(self.path.parent.resolve()):
+            raise InputError(
+                f"{what} is a link to {found}, outside the folder of the data set; put the file itself there."
+            )
         return file
 
 

@@ -82,8 +82,13 @@ def _read(folder: Path, files: tuple[str, ...]) -> sitk.Image:
 def _check_slices(folder: Path, reader: sitk.ImageSeriesReader, count: int) -> None:
     if not all(reader.HasMetaDataKey(i, key) for i in range(count) for key in (_POSITION, _ORIENTATION)):
         raise GeometryError(f"{folder}: not every slice states its position and orientation; export the series again.")
-    positions = np.array([_numbers(reader.GetMetaData(i, _POSITION)) for i in range(count)])
-    orientations = np.array([_numbers(reader.GetMetaData(i, _ORIENTATION)) for i in range(count)])
+    try:
+        positions = np.array([_numbers(reader.GetMetaData(i, _POSITION), 3) for i in range(count)])
+        orientations = np.array([_numbers(reader.GetMetaData(i, _ORIENTATION), 6) for i in range(count)])
+    except ValueError as error:
+        raise GeometryError(
+            f"{folder}: a slice states its place wrongly ({error}); export the series again."
+        ) from error
     if np.abs(orientations - orientations[0]).max() > SHEAR_TOLERANCE:
         raise GeometryError(
             f"{folder}: its slices are not parallel; move those of one orientation to their own folder."
@@ -110,5 +115,9 @@ def slice_problem(positions: npt.NDArray[np.float64], normal: npt.NDArray[np.flo
     return None
 
 
-def _numbers(text: str) -> npt.NDArray[np.float64]:
-    return np.array([float(number) for number in text.split("\\")])
+def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
+    """Raises ValueError for other than `count` finite numbers."""
+    numbers = np.array([float(number) for number in text.split("\\")])
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{count} numbers are expected, not {text!r}")
+    return numbers

@@ -20,16 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from MedSeqFTLib.errors import GeometryError, InputError
+from MedSeqFTLib.imaging import claims
 from MedSeqFTLib.imaging.geometry import direction_problem, spacing_problem
 
 READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 
 _CHUNK = 1 << 20  # bytes
+_LONGEST_FIELD = 1000  # bytes
 _SCALE_TOLERANCE = 5e-3  # between the two places in which NIfTI states the voxel size; some writers round one of them
-_META_BYTES = {
-    "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
-    "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
-}  # fmt: skip
+_AFTER = 64 << 20  # bytes that may lie before or behind the voxels of a NIfTI file: nobody needs as many
 
 
 def check_header(path: Path) -> None:
@@ -92,16 +91,20 @@ def _check_nifti(path: Path) -> None:
         dim = [int(value) for value in values("dim")]
         sizes = [max(1, size) for size in dim[1 : dim[0] + 1]]
         datatype, bits = (int(value) for value in values("datatype"))
-        needed = math.prod(sizes) * bits // 8
-        file.seek(max(int(values("vox_offset")[0]), layout["end"][0]))
+        needed = math.prod(sizes) * max(math.ceil(bits / 8), _NIFTI_BYTES.get(datatype, 1))
+        if compressed:
+            claims.refuse_packed(path, needed, path.stat().st_size)
+        begin = max(int(values("vox_offset")[0]), layout["end"][0])
+        if begin > _AFTER:
+            raise InputError(f"{path} has a damaged header: its voxels begin at byte {begin}; export it again.")
+        file.seek(begin)
         if compressed or datatype in _NIFTI_FLOATS:
             length = _scan_voxels(
                 path, cast(BinaryIO, file), np.dtype(order + _NIFTI_FLOATS.get(datatype, "u1")), needed, sizes
             )
         else:
             length = path.stat().st_size - file.tell()
-    if length < needed:
-        raise InputError(f"{path} is incomplete: {length} bytes of {needed} of voxels; copy or export it again.")
+    claims.refuse_unpacked(path, needed, length)
 
 
 def _scan_voxels(path: Path, file: BinaryIO, dtype: np.dtype[Any], needed: int, sizes: Sequence[int]) -> int:
@@ -114,6 +117,8 @@ def _scan_voxels(path: Path, file: BinaryIO, dtype: np.dtype[Any], needed: int, 
             first = length // dtype.itemsize + int(np.argmin(finite))
         bad += finite.size - int(np.count_nonzero(finite))
         length += len(chunk)
+        if length > needed + _AFTER:
+            raise InputError(f"{path} goes on behind its {needed} bytes of voxels; export it again.")
     if bad:
         raise InputError(not_finite(str(path), bad, tuple(int(place) for place in np.unravel_index(first, sizes, "F"))))
     return length
@@ -152,6 +157,10 @@ _NIFTI_2 = {
     "sform_code": (348, "i"), "srow": (400, "12d"), "end": (540, ""),
 }  # fmt: skip
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}  # by datatype, which is followed by the bits per voxel
+_NIFTI_BYTES = {
+    2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1536: 16, 1792: 16,
+    2048: 32, 2304: 4,
+}  # fmt: skip
 
 
 def _nifti_layout(path: Path, head: bytes) -> tuple[dict[str, tuple[int, str]], str]:
@@ -167,7 +176,7 @@ def _nifti_layout(path: Path, head: bytes) -> tuple[dict[str, tuple[int, str]], 
 
 
 def _check_nrrd(path: Path) -> None:
-    fields = _nrrd_fields(path)
+    fields, start = _nrrd_fields(path)
     vectors = [
         [float(number) for number in vector.split(",")]
         for vector in re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
@@ -176,22 +185,51 @@ def _check_nrrd(path: Path) -> None:
         _check_axes(path, np.array(vectors).T)
     elif not vectors and fields.get("dimension") == "3":
         _check_spacing(path, _required_numbers(path, fields, "spacings"))
+    claims.check_nrrd(path, fields, start)
 
 
-def _nrrd_fields(path: Path) -> dict[str, str]:
+def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
+    """The header's fields and where it ends."""
     with path.open("rb") as file:
         if not file.readline(_CHUNK).startswith(b"NRRD"):
             raise InputError(f"{path} is not a NRRD file, or it is damaged.")
         fields: dict[str, str] = {}
-        while line := file.readline(_CHUNK).decode("utf-8", "replace"):
+        while line := file.readline(_CHUNK):
             if not line.strip():
-                return fields
-            key, _, value = line.partition(": ")
-            if ":=" not in key and not line.startswith("#"):
-                fields[key.strip().lower()] = value.strip()
-    if not {"data file", "datafile"} & fields.keys():
-        raise InputError(f"{path} is incomplete: it ends within its header; copy or export it again.")
-    return fields
+                return fields, file.tell()
+            _add_nrrd_line(path, fields, line)
+        if not {"data file", "datafile"} & fields.keys():
+            raise InputError(f"{path} is incomplete: it ends within its header; copy or export it again.")
+        return fields, file.tell()
+
+
+def _add_nrrd_line(path: Path, fields: dict[str, str], line: bytes) -> None:
+    """A field, `key: value`; or a remark, `key:=value` or #, which may be as long as it likes.
+
+    ITK writes its complaint about a long or unknown field beyond the end of its memory.
+    """
+    key, between, value = line.partition(b":")
+    if line.startswith(b"#"):
+        return
+    if value.startswith(b"="):
+        _refuse_odd_key(path, key)
+    elif not between or len(line) > _LONGEST_FIELD:
+        raise InputError(f"{path} has a damaged header: {line[:40]!r} is no field of NRRD; export it again.")
+    else:
+        _add(path, fields, key.decode("utf-8", "replace").strip().lower(), value.decode("utf-8", "replace").strip())
+
+
+def _refuse_odd_key(path: Path, key: bytes) -> None:
+    """SimpleITK cannot look up, or take away, what has such a key."""
+    if not key.decode("utf-8", "surrogateescape").strip().isprintable():
+        raise InputError(f"{path} has a damaged header: a key is {key[:40]!r}; export it again.")
+
+
+def _add(path: Path, fields: dict[str, str], key: str, value: str) -> None:
+    """A field that stands there twice would be understood in two ways."""
+    if key in fields:
+        raise InputError(f"{path} has a damaged header: {key!r} stands there twice; export it again.")
+    fields[key] = value
 
 
 def _required_numbers(path: Path, fields: dict[str, str], *keys: str) -> list[float]:
@@ -213,10 +251,7 @@ def _check_meta(path: Path) -> None:
     fields, start = _meta_fields(path)
     if fields.get("NDims") == "3":
         _check_spacing(path, _required_numbers(path, fields, "ElementSpacing", "ElementSize"))
-    if fields["ElementDataFile"] == "LOCAL":
-        length = path.stat().st_size - start
-        if length < (needed := _meta_payload(fields)):
-            raise InputError(f"{path} is incomplete: {length} bytes of {needed} of voxels; copy or export it again.")
+    claims.check_meta(path, fields, start)
 
 
 def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -224,19 +259,9 @@ def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while "ElementDataFile" not in fields:
-            if not (line := file.readline(_CHUNK).decode("utf-8", "replace")):
+            if not (line := file.readline(_CHUNK).decode("utf-8", "surrogateescape")):
                 raise InputError(f"{path} is not a MetaImage file, or it is damaged.")
             key, _, value = line.partition("=")
-            fields[key.strip()] = value.strip()
+            _refuse_odd_key(path, key.encode("utf-8", "surrogateescape"))
+            _add(path, fields, key.strip(), value.strip())
         return fields, file.tell()
-
-
-def _meta_payload(fields: dict[str, str]) -> int:
-    """Bytes of voxels that must follow; 0 where the header does not tell."""
-    if fields.get("BinaryData", "").lower() != "true":
-        return 0
-    if fields.get("CompressedData", "").lower() == "true":
-        return int(fields.get("CompressedDataSize", "0"))
-    element = _META_BYTES.get(fields.get("ElementType", "").removeprefix("MET_"), 0)
-    sizes = [int(size) for size in fields.get("DimSize", "").split()]
-    return element * int(fields.get("ElementNumberOfChannels", "1")) * math.prod(sizes) if sizes else 0

@@ -75,8 +75,7 @@ def _found(description: Description, ending: str) -> Iterator[CaseFiles]:
             raise InputError(f"{images / name} is another channel of its case; one channel, _0000, is expected.")
         files = images / name, label_maps / f"{case}{ending}"
         for file in files:
-            if not file.is_file():
-                raise InputError(f"{file} of the case {case} is missing, or is no file.")
+            description.inside(file, f"{file} of the case {case}")
         yield case, *files
 
 

@@ -53,14 +53,17 @@ def read_segments(image: sitk.Image, where: str) -> tuple[Segment, ...]:
             raise InputError(
                 f"{where} is stored as {kind!r}; save it from 3D Slicer with {_BINARY!r} as its source representation."
             )
+    own: dict[str, dict[str, str]] = {}  # fields by the segment's number
+    for key, value in fields.items():
+        number, _, field = key.removeprefix("Segment").partition("_")
+        own.setdefault(number, {})[field] = value
     segments: list[Segment] = []
-    while any(f"Segment{len(segments)}_{field}" in fields for field in ("ID", "Name")):
-        segments.append(_segment(fields, len(segments), where))
+    while {"ID", "Name"} & own.get(str(len(segments)), {}).keys():
+        segments.append(_segment(own[str(len(segments))], len(segments), where))
     return tuple(segments)
 
 
-def _segment(fields: Mapping[str, str], index: int, where: str) -> Segment:
-    own = {key.removeprefix(f"Segment{index}_"): value for key, value in fields.items()}
+def _segment(own: Mapping[str, str], index: int, where: str) -> Segment:
     name = own.get("Name") or own.get("ID", "")
     try:
         red, green, blue = (float(part) for part in own["Color"].split()) if "Color" in own else _GREY

@@ -19,6 +19,7 @@ from MedSeqFTLib.workspace.schema import Label
 
 SEG_NRRD = ".seg.nrrd"
 _LARGEST = 65535  # label value in a file
+_MOST_LAYERS = 512  # each takes tables
 
 Array = npt.NDArray[Any]
 
@@ -170,6 +171,8 @@ def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     layers = array if array.ndim == 4 else array[np.newaxis]
+    if len(layers) > _MOST_LAYERS:
+        raise InputError(f"{where} has {len(layers)} layers; a segmentation has at most {_MOST_LAYERS}.")
     grid = image[..., 0] if image.GetDimension() == 4 else image
     check_geometry(grid, where)
     return [_whole_numbers(layer, where) for layer in layers], Geometry.of(grid)

@@ -61,7 +61,7 @@ def _rows(version: ModelVersion, reading: str, task: str) -> list[DiceRow]:
     after = next((scores for scores in found if scores.version == version.id), before)
     means = [per_label_dice(scores.cases) if scores else {} for scores in (before, after)]
     cases = max(len(scores.cases) for scores in found)
-    labels = [label.name for label in version.plans[task].labels]
+    labels = [label.name for label in version.plan(task).labels]
     return [DiceRow(found[0].reading, task, name, means[0].get(name), means[1].get(name), cases) for name in labels]
 
 

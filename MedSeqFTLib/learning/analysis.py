@@ -93,7 +93,7 @@ def analyse_landscape(
         "reading": reading,
         "role": data.role.value,
         "cases": [case.id for case in cases],
-        "batches": {"count": data.count, "size": BATCH_SIZE, "seed": data.seed, "patch": versions[0].plans[task].patch},
+        "batches": {"count": data.count, "size": BATCH_SIZE, "seed": data.seed, "patch": versions[0].plan(task).patch},
         "computed_on": str(compute),
         "software": software(),
     }
@@ -197,7 +197,7 @@ def _require_same_network(versions: Sequence[ModelVersion]) -> None:
 def _require_same_plan(versions: Sequence[ModelVersion], task: str) -> None:
     first = versions[0]
     for version in versions:
-        plan, other = first.plans[task].model_dump(), version.plans[task].model_dump()
+        plan, other = first.plan(task).model_dump(), version.plan(task).model_dump()
         if different := [field for field in plan if plan[field] != other[field]]:
             raise InputError(
                 f"{first.id} and {version.id} prepare task {task} differently ({', '.join(different)}): their losses "
@@ -208,7 +208,7 @@ def _require_same_plan(versions: Sequence[ModelVersion], task: str) -> None:
 def _batches(
     workspace: Workspace, cases: Sequence[Case], version: ModelVersion, task: str, data: FixedBatches, watch: Watch
 ) -> list[Batch]:
-    plan, done = version.plans[task], 0
+    plan, done = version.plan(task), 0
 
     def one_more() -> None:
         nonlocal done
@@ -223,7 +223,7 @@ def _batches(
 def _model(workspace: Workspace, version: ModelVersion, task: str, reading: Reading) -> tuple[Backbone, Head]:
     if reading == "per-task":
         return load_task_model(workspace, version)
-    head = load_head(workspace, version, chain_head(task), version.plans[task])
+    head = load_head(workspace, version, chain_head(task), version.plan(task))
     return load_backbone(workspace, version), head
 
 

@@ -45,7 +45,7 @@ def make_plan(
     What the foundation model leaves open is taken from the task: its intensity rule, its cases' median voxel size.
     """
     if parent is not None and task.name in parent.plans:
-        return parent.plans[task.name]
+        return parent.plan(task.name)
     expected = foundation.input if foundation and foundation.input else ANY_INPUT
     grids = [canonical_grid(workspace.image_path(case)) for case in cases]
     spacing = median_spacing([grid.spacing for grid in grids])

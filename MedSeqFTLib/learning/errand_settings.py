@@ -7,19 +7,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from MedSeqFTLib.learning.settings import Settings
+from MedSeqFTLib.workspace.names import is_file_name
 from MedSeqFTLib.workspace.schema import Name, Reading, Role, Seconds
 
 INPUT_FOLDER = "input"
 RESULT_FILE = "result.json"
 
 
+def _below_input(name: str) -> str:
+    if not is_file_name(name):
+        raise ValueError(f"{name!r} is not the name of a file in the job's folder")
+    return name
+
+
+InputFile = Annotated[str, AfterValidator(_below_input)]
+
+
 class SegmentSettings(Settings):
     """Segment a volume with a version."""
 
-    image: str
+    image: InputFile
     name: Name  # of the volume; NAME-2 and so on if another volume has this name already
     version: Name
     reading: Reading = "per-task"
@@ -30,8 +40,8 @@ class AcceptSettings(BaseModel):
     """Store an image with its segmentation as a case."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    image: str
-    segmentation: str
+    image: InputFile
+    segmentation: InputFile
     role: Role
     case_id: Name
     by: str = ""

@@ -13,13 +13,13 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.learning.publishing import publish_foundation
 from MedSeqFTLib.models.availability import shipped_file
 from MedSeqFTLib.models.catalogue import BACKBONE, PRETEXT, FoundationModel, catalogue
-from MedSeqFTLib.models.checkpoints import Checkpoint, read_checkpoint, write_tensors
+from MedSeqFTLib.models.checkpoints import Checkpoint, one_line, read_checkpoint, write_tensors
 from MedSeqFTLib.models.described import DescribedModel, description
 from MedSeqFTLib.models.mapping import Coverage
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.recognition import expected_tensors, incomplete, recognise, shapes
 from MedSeqFTLib.models.weights import BACKBONE as BACKBONE_FILE
-from MedSeqFTLib.models.weights import PRETEXT_HEAD
+from MedSeqFTLib.models.weights import NOT_A_NETWORK, PRETEXT_HEAD
 from MedSeqFTLib.workspace.files import sha256_of, storage_errors
 from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.schema import ModelVersion, Origin
@@ -27,7 +27,6 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 STARTER = "medseqft-starter"  # ships with MedSeqFT
 Progress = Callable[[str], None]
-_NOT_A_NETWORK = (InputError, ValueError, RuntimeError, AssertionError, ArithmeticError, TypeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,8 @@ def _described_content(path: Path, checkpoint: Checkpoint, described: DescribedM
         raise InputError(f"{path} says that it holds {described.model}, not {model}.")
     try:
         expected = shapes(expected_tensors(described.network, described.pretext))
-    except _NOT_A_NETWORK as error:
-        raise InputError(f"{path} describes a network that cannot be built ({error}).") from error
+    except NOT_A_NETWORK as error:
+        raise InputError(f"{path} describes a network that cannot be built ({one_line(error)}).") from error
     found = shapes(checkpoint.tensors)
     matched = {name: name for name in found if expected.get(name) == found[name]}
     fit = Coverage(

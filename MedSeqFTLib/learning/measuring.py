@@ -79,7 +79,7 @@ def _measurements(context: Context, task_model: TaskModel, chain_model: ChainMod
         cases = workspace.cases(task, Role.VALIDATION)
         current = workspace.current_version(task)
         if current is not None:
-            served = current.plans[task]
+            served = current.plan(task)
             result.append(
                 Measurement(task, "per-task", current.id, served, cases, partial(load_task_model, workspace, current))
             )
@@ -98,5 +98,5 @@ def _chained(model: ChainModel, task: str) -> Model:
 
 
 def _parent_model(context: Context, task: str) -> Model:
-    head = load_head(context.workspace, context.parent, chain_head(task), context.parent.plans[task])
+    head = load_head(context.workspace, context.parent, chain_head(task), context.parent.plan(task))
     return load_backbone(context.workspace, context.parent), head

@@ -61,7 +61,7 @@ def segment_volume(
     kept_name = name_for(workspace, name, stem_of(source), "segmentation")
     chosen = version_for(workspace, task, version, reading)
     image = read_volume(image_path)
-    grid, plan, pixels = Geometry.of(image), chosen.plans[task], pixel_sha256(image)
+    grid, plan, pixels = Geometry.of(image), chosen.plan(task), pixel_sha256(image)
     if workspace.info.anonymous:
         kept_name = name_of_volume(workspace, task, pixels) or kept_name
     elif rename:
@@ -96,7 +96,7 @@ def segment_volume(
 def _segmenter(
     workspace: Workspace, version: ModelVersion, task: str, reading: Reading, compute: Compute, overlap: float
 ) -> Segmenter:
-    plan = version.plans[task]
+    plan = version.plan(task)
     if reading == "single-model":
         head = load_head(workspace, version, chain_head(task), plan)
         return Segmenter(load_backbone(workspace, version), head, plan, compute, overlap)

@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from MedSeqFTLib.errors import JobError, WorkspaceError
 from MedSeqFTLib.learning.progress import Reporter
+from MedSeqFTLib.models.checkpoints import UNREADABLE
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.files import atomic_path
 
@@ -157,7 +157,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint as written. Raises WorkspaceError if it is damaged."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise WorkspaceError(f"Checkpoint {path} is damaged; delete it to begin its stage again.") from error
     return state
 

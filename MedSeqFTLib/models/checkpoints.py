@@ -27,15 +27,17 @@ from torch import Tensor
 from MedSeqFTLib.errors import InputError
 
 #: A stranger's byte code can break any operation of the reader.
-_UNREADABLE = (
+UNREADABLE = (
     UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError,
     RuntimeError, MemoryError, ImportError, struct.error, SafetensorError, zipfile.BadZipFile,
 )  # fmt: skip
 _MOST_ENTRIES = 200_000  # of all containers of a file together
 _DEEPEST = 32  # containers within containers
 _SCANNED = 64 << 20  # bytes of a pickle that are searched for a name
+#: PyTorch's reader makes one of any length that a pickle asks for, however small the pickle is.
+_BYTE_ARRAY = b"bytearray\n"
 #: Beginnings of what PyTorch's reader knows by itself.
-_EXPECTED = ("torch.", "collections.", "_codecs.encode", "builtins.bytearray", "builtins.complex", "builtins.set")
+_EXPECTED = ("torch.", "collections.", "_codecs.encode", "builtins.complex", "builtins.set")
 _ADVICE = "ask its publisher for a safetensors file, or for a file with nothing but the state dict"
 Place = tuple[str, ...]  # keys from container to container
 
@@ -127,7 +129,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors: dict[Place, Tensor] = {(name,): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
             return Checkpoint(tensors, file.metadata() or {})
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _damaged(path, "safetensors file", error) from error
 
 
@@ -136,7 +138,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _damaged(path, "PyTorch file", error) from error
     names = [entry.filename.partition("/")[2] for entry in entries]
     if "constants.pkl" in names:
@@ -154,17 +156,25 @@ def _torch_checkpoint(path: Path, *, mapped: bool) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong with a file is told below
+            if _BYTE_ARRAY in _pickle(path):
+                raise UnpicklingError(f"GLOBAL {_BYTE_ARRAY.strip().decode()}")
             content = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         told = re.search(r"GLOBAL (\S+)", str(error))
         name = _first_unknown(path) or (told and told[1])
         if name is None:
             raise _damaged(path, "PyTorch file", error) from error
         raise InputError(
-            f"{path} asks for {name}: such a file could run code on this computer, so it is not read; {_ADVICE}."
+            f"{path} asks for {name}: such a file could run code on this computer, or fill its memory, so it is not "
+            f"read; {_ADVICE}."
         ) from None
     size = path.stat().st_size
     return Checkpoint({place: _plain(path, place, tensor, size) for place, tensor in _tensors(path, content)}, {})
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says, in one line without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _damaged(path: Path, kind: str, error: BaseException) -> InputError:
@@ -180,7 +190,7 @@ def _first_unknown(path: Path) -> str | None:
     try:
         names = _asked_for(_pickle(path))
         return next((name for name in names if name not in _HARMLESS and not name.startswith(_EXPECTED)), None)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

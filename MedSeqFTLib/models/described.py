@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.files import explain
@@ -14,12 +13,6 @@ from MedSeqFTLib.workspace.schema import SCHEMA_VERSION, Document, ExpectedInput
 
 KEY = "medseqft"  # of the metadata
 _LONGEST = 1 << 20  # characters
-_LARGEST = {
-    "depth": 128,
-    "blocks": 128,
-    "": 16_384,
-}  # of the numbers whose names hold such a word: a file is a stranger
-_MOST = 16  # numbers in a row
 
 
 class DescribedModel(Document):
@@ -40,7 +33,7 @@ def description(path: object, metadata: Mapping[str, str]) -> DescribedModel | N
     """The description in a file's metadata; None if it has none.
 
     Raises:
-        InputError: the description is damaged, was written by a newer program, or describes no sensible network.
+        InputError: the description is damaged, was written by a newer program, or describes no network that can be.
     """
     text = metadata.get(KEY)
     if text is None:
@@ -53,23 +46,4 @@ def description(path: object, metadata: Mapping[str, str]) -> DescribedModel | N
         raise InputError(f"{path} cannot be used: its description is damaged ({explain(error)}).") from error
     if found.schema_version > SCHEMA_VERSION:
         raise InputError(f"{path} was written by a newer MedSeqFT; update MedSeqFT.")
-    for part in (found.network, found.pretext):
-        for name, numbers in _numbers(part):
-            largest = next(most for word, most in _LARGEST.items() if word in name)
-            if len(numbers) > _MOST or any(abs(number) > largest for number in numbers):
-                raise InputError(f"{path} cannot be used: it describes a network of impossible size ({name}).")
     return found
-
-
-def _numbers(part: BaseModel | None) -> Iterator[tuple[str, list[float]]]:
-    """The numbers of every field, however deep they lie."""
-    for name, value in part if part else ():
-        yield name, list(_flat(value))
-
-
-def _flat(value: Any) -> Iterator[float]:
-    if isinstance(value, tuple):
-        for entry in value:
-            yield from _flat(entry)
-    elif isinstance(value, int | float):
-        yield value

@@ -30,7 +30,7 @@ from torch.func import functional_call
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models.backbone import Backbone
-from MedSeqFTLib.models.checkpoints import write_tensors
+from MedSeqFTLib.models.checkpoints import one_line, write_tensors
 from MedSeqFTLib.workspace.files import storage_errors
 
 ADAPTER = "default"
@@ -161,14 +161,17 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     wanted = adapted.peft_config[ADAPTER]
     try:
         stored, tensors = PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise WorkspaceError(f"The adapter in {folder} is missing or damaged: {error}.") from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, SafetensorError) as error:  # what peft raises
+        raise WorkspaceError(f"The adapter in {folder} is missing or damaged: {one_line(error)}.") from error
     for what in ("base_model_name_or_path", "r", "lora_alpha"):
         if getattr(stored, what) != getattr(wanted, what):
             raise InputError(
                 f"The adapter in {folder} has {what} {getattr(stored, what)}, but {getattr(wanted, what)} is needed."
             )
-    set_peft_model_state_dict(adapted, tensors, adapter_name=ADAPTER)
+    try:
+        set_peft_model_state_dict(adapted, tensors, adapter_name=ADAPTER)
+    except (RuntimeError, LookupError) as error:
+        raise WorkspaceError(f"The adapter in {folder} does not fit the network: {one_line(error)}.") from error
 
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models.backbone import Backbone
-from MedSeqFTLib.models.checkpoints import write_tensors
+from MedSeqFTLib.models.checkpoints import one_line, write_tensors
 from MedSeqFTLib.models.head import Head, build_head
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.pretext import build_pretext
@@ -25,6 +26,10 @@ from MedSeqFTLib.workspace.workspace import Workspace
 BACKBONE = "backbone.safetensors"  # M_t
 TASK_BACKBONE = "task-backbone.safetensors"  # F_t
 PRETEXT_HEAD = "pretext-head.safetensors"  # of M_0
+#: What building a network from a stranger's description, or filling it, may raise.
+NOT_A_NETWORK = (
+    InputError, SafetensorError, ValueError, RuntimeError, AssertionError, ArithmeticError, TypeError, LookupError,
+)  # fmt: skip
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -55,7 +60,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def load_backbone(workspace: Workspace, version: ModelVersion) -> Backbone:
     """M_t of a version. Raises WorkspaceError if its file is missing or damaged."""
-    return _loaded(build_backbone(version.network, 0), workspace, version, BACKBONE)
+    return _loaded(lambda: build_backbone(version.network, 0), workspace, version, BACKBONE)
 
 
 def load_pretext(workspace: Workspace, version: ModelVersion) -> Pretext:
@@ -65,14 +70,15 @@ def load_pretext(workspace: Workspace, version: ModelVersion) -> Pretext:
         InputError: the version has none.
         WorkspaceError: its file is missing or damaged.
     """
-    if version.pretext is None:
+    pretext = version.pretext
+    if pretext is None:
         raise InputError(f"{version.id} has no pretext head, so nothing can be scored with it.")
-    return _loaded(build_pretext(version.pretext, version.network, 0), workspace, version, PRETEXT_HEAD)
+    return _loaded(lambda: build_pretext(pretext, version.network, 0), workspace, version, PRETEXT_HEAD)
 
 
 def load_head(workspace: Workspace, version: ModelVersion, file: str, plan: TaskPlan) -> Head:
     """A head from one of a version's files. Raises WorkspaceError if it is missing or damaged."""
-    return _loaded(build_head(version.network, len(plan.labels) + 1, 0), workspace, version, file)
+    return _loaded(lambda: build_head(version.network, len(plan.labels) + 1, 0), workspace, version, file)
 
 
 def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[Backbone, Head]:
@@ -84,8 +90,8 @@ def load_task_model(workspace: Workspace, version: ModelVersion) -> tuple[Backbo
     """
     if version.task is None:
         raise InputError(f"{version.id} is a foundation model: it segments nothing until it is adapted to a task.")
-    backbone = _loaded(build_backbone(version.network, 0), workspace, version, TASK_BACKBONE)
-    return backbone, load_head(workspace, version, task_head(version.task), version.plans[version.task])
+    backbone = _loaded(lambda: build_backbone(version.network, 0), workspace, version, TASK_BACKBONE)
+    return backbone, load_head(workspace, version, task_head(version.task), version.plan(version.task))
 
 
 def load_memory(workspace: Workspace, version: ModelVersion, name: str) -> dict[str, Tensor]:
@@ -94,7 +100,7 @@ def load_memory(workspace: Workspace, version: ModelVersion, name: str) -> dict[
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise WorkspaceError(f"{path} is damaged: {error}.") from error
+        raise WorkspaceError(f"{path} is damaged: {one_line(error)}.") from error
 
 
 def _checked(workspace: Workspace, version: ModelVersion, name: str) -> Path:
@@ -106,13 +112,27 @@ def _checked(workspace: Workspace, version: ModelVersion, name: str) -> Path:
     return path
 
 
-def _loaded(module: M, workspace: Workspace, version: ModelVersion, name: str) -> M:
+def _loaded(build: Callable[[], M], workspace: Workspace, version: ModelVersion, name: str) -> M:
     path = _checked(workspace, version, name)
     try:
+        module = _built(build, path)
         module.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise WorkspaceError(f"{path} does not fit the network that {version.id} declares: {error}.") from error
+    except NOT_A_NETWORK as error:
+        misfit = f"{path} does not fit the network that {version.id} declares"
+        raise WorkspaceError(f"{misfit}: {one_line(error)}.") from error
     return module.eval()
+
+
+def _built(build: Callable[[], M], path: Path) -> M:
+    """The module, if its parameters can be in the file: a damaged description may be one of terabytes.
+
+    Raises one of NOT_A_NETWORK.
+    """
+    with torch.device("meta"):
+        needed = sum(tensor.nbytes for tensor in build().state_dict().values())
+    if needed > path.stat().st_size:
+        raise ValueError(f"that has {needed} bytes of parameters")
+    return build()
 
 
 def frozen(module: M, device: torch.device) -> M:

@@ -178,8 +178,8 @@ def explain(error: ValidationError) -> str:
     """The first problem of a pydantic error as one line: which field, what is wrong."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    message = " ".join(first["msg"].removeprefix("Value error, ").split())
-    return f"field {field}: {message}" if field else message
+    message = first["msg"].removeprefix("Value error, ")
+    return " ".join((f"field {field}: {message}" if field else message).split())
 
 
 def remove_torn_line(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import PureWindowsPath
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.schema import NAME_PATTERN
@@ -36,6 +37,26 @@ def checked_name(text: str, what: str) -> str:
 def is_device(text: str) -> bool:
     """True if Windows keeps a file name for a device, whatever its suffix."""
     return text.split(".")[0].strip().lower() in _DEVICES
+
+
+def inner_path(text: str) -> tuple[str, ...] | None:
+    """The parts of a path below a folder, as a file declares it with / or \\; None if it is none on every system.
+
+    Refused are absolute paths, drives, "..", streams (a:b), names of devices, and names that Windows would shorten.
+    """
+    windows = PureWindowsPath(text)  # reads / and \\ alike
+    if windows.drive or windows.root or not windows.parts:
+        return None
+    return windows.parts if all(_is_file_name(part) for part in windows.parts) else None
+
+
+def is_file_name(text: str) -> bool:
+    """True for the plain name of a file in some folder, on every system."""
+    return inner_path(text) == (text,)
+
+
+def _is_file_name(part: str) -> bool:
+    return part.isprintable() and part == part.rstrip(". ") and not set(part) & set(':*?"<>|') and not is_device(part)
 
 
 def name_from(text: str, what: str) -> str:

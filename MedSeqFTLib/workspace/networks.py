@@ -12,7 +12,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-Positive = Annotated[int, Field(ge=1)]
+#: A description may come from a stranger: no network that there is has more channels, layers or stages.
+_WIDEST = 16_384
+Positive = Annotated[int, Field(ge=1, le=_WIDEST)]
+Depth = Annotated[int, Field(ge=1, le=128)]  # layers
+Stages = Field(max_length=16)
 Side = Annotated[int, Field(ge=2, le=512)]  # voxels
 Patch = tuple[Side, Side, Side]
 Step = tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]  # how many times coarser a stage is, along the network's axes
@@ -52,7 +56,7 @@ class ResidualUNetDescription(NetworkDescription):
     """MONAI's residual U-Net."""
 
     kind: Literal["residual-unet"] = "residual-unet"
-    channels: tuple[Positive, ...] = (16, 32, 64, 128)
+    channels: Annotated[tuple[Positive, ...], Stages] = (16, 32, 64, 128)
     decoder_features: Positive = 8
 
     @property
@@ -68,8 +72,8 @@ class SwinUNETRDescription(NetworkDescription):
     """MONAI's Swin UNETR. `merging`: "legacy" computes what MONAI up to 1.4 computed with the same weights."""
 
     kind: Literal["swin-unetr"] = "swin-unetr"
-    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 48
-    depths: tuple[Positive, Positive, Positive, Positive] = (2, 2, 2, 2)
+    feature_size: Annotated[int, Field(ge=12, le=_WIDEST, multiple_of=12)] = 48
+    depths: tuple[Depth, Depth, Depth, Depth] = (2, 2, 2, 2)
     heads: tuple[Positive, Positive, Positive, Positive] = (3, 6, 12, 24)
     merging: Literal["legacy", "current"] = "current"
     residual_stages: bool = False  # a convolution at the start of each stage: MONAI's use_v2
@@ -87,9 +91,9 @@ class SegResNetDescription(NetworkDescription):
     """MONAI's SegResNet."""
 
     kind: Literal["segresnet"] = "segresnet"
-    filters: Annotated[int, Field(ge=8, multiple_of=8)] = 16  # eight groups are normalised
-    blocks_down: tuple[Positive, ...] = (1, 2, 2, 4)
-    blocks_up: tuple[Positive, ...] = (1, 1, 1)
+    filters: Annotated[int, Field(ge=8, le=_WIDEST, multiple_of=8)] = 16  # eight groups are normalised
+    blocks_down: Annotated[tuple[Depth, ...], Stages] = (1, 2, 2, 4)
+    blocks_up: Annotated[tuple[Depth, ...], Stages] = (1, 1, 1)
 
     @model_validator(mode="after")
     def _decoder_reaches_the_input(self) -> Self:
@@ -125,9 +129,10 @@ class STUNetDescription(NetworkDescription):
     """STU-Net: a residual encoder and decoder of scalable width and depth."""
 
     kind: Literal["stu-net"] = "stu-net"
-    channels: tuple[Positive, ...] = (32, 64, 128, 256, 512, 512)
-    depth: Positive = 1  # residual blocks a stage
-    steps: tuple[Step, ...] = (*((2, 2, 2),) * 4, (1, 1, 2))  # the published plan; it halves z and y four times, x five
+    channels: Annotated[tuple[Positive, ...], Stages] = (32, 64, 128, 256, 512, 512)
+    depth: Depth = 1  # residual blocks a stage
+    # The published plan; it halves z and y four times, x five.
+    steps: Annotated[tuple[Step, ...], Stages] = (*((2, 2, 2),) * 4, (1, 1, 2))
 
     @model_validator(mode="after")
     def _a_step_between_stages(self) -> Self:
@@ -148,8 +153,8 @@ class ResidualEncoderUNetDescription(NetworkDescription):
     """nnU-Net's residual encoder U-Net."""
 
     kind: Literal["residual-encoder-unet"] = "residual-encoder-unet"
-    channels: tuple[Positive, ...] = (32, 64, 128, 256, 320, 320)
-    blocks: tuple[Positive, ...] = (1, 3, 4, 6, 6, 6)
+    channels: Annotated[tuple[Positive, ...], Stages] = (32, 64, 128, 256, 320, 320)
+    blocks: Annotated[tuple[Depth, ...], Stages] = (1, 3, 4, 6, 6, 6)
 
     @property
     def stride(self) -> int:
@@ -173,7 +178,7 @@ class ViTDescription(NetworkDescription):
     kind: Literal["vit"] = "vit"
     token: Literal[16] = 16
     width: Positive = 768
-    depth: Positive = 12
+    depth: Depth = 12
     heads: Positive = 12
     decoder_features: Positive = 16
     grid: tuple[Positive, Positive, Positive] = (1, 12, 12)
@@ -268,7 +273,7 @@ class TokenMAEDescription(PretextDescription):
     kind: Literal["token-mae"] = "token-mae"
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     width: Positive = 512  # of the decoder of tokens; depth and heads too
-    depth: Positive = 8
+    depth: Depth = 8
     heads: Positive = 16
 
 

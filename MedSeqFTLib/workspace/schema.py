@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.networks import Description, NetworkSpec, Patch, PretextSpec
 from MedSeqFTLib.workspace.policy import Policy
 
@@ -354,6 +355,12 @@ class ModelVersion(Document):
     software: dict[str, str] = {}
     files: dict[str, str]  # file name (with /) -> SHA-256
     note: str = ""
+
+    def plan(self, task: str) -> TaskPlan:
+        """How a task is prepared for this version. Raises WorkspaceError if it has no head for it."""
+        if task not in self.plans:
+            raise WorkspaceError(f"Version {self.id} has no plan of task {task}, which it should have; it is damaged.")
+        return self.plans[task]
 
     def measured(self, task: str | None, version: str, reading: str = "per-task") -> TaskScores | None:
         """What is recorded here of a version on a task's held-out cases; None if it was not measured."""

@@ -8,6 +8,7 @@ from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, write_json
 from MedSeqFTLib.workspace.names import checked_name, free_name
 from MedSeqFTLib.workspace.schema import Segmentation
+from MedSeqFTLib.workspace.versions import version_number
 from MedSeqFTLib.workspace.workspace import Workspace
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
@@ -74,8 +75,15 @@ def segmentations(workspace: Workspace, task: str, name: str | None = None) -> l
     base, depth = workspace.folder / "segmentations" / workspace.task(task).name, 2
     if name is not None:
         base, depth = _folder_of_name(workspace, task, name), 1
-    records = workspace.remembered.listed(base, depth, RECORD_FILE, Segmentation, lambda _name: {})
-    return sorted(records, key=lambda record: (record.created, int(record.version[1:])))
+
+    def expected(folder: str) -> dict[str, str]:
+        *above, version = folder.split("/")
+        reading = "single-model" if version.startswith("single-") else "per-task"
+        volume = above[0] if above else base.name
+        return {"task": task, "name": volume, "version": version.removeprefix("single-"), "reading": reading}
+
+    records = workspace.remembered.listed(base, depth, RECORD_FILE, Segmentation, expected)
+    return sorted(records, key=lambda record: (record.created, version_number(record.version)))
 
 
 def segmentation_of(workspace: Workspace, task: str, sha256: str | None) -> Segmentation | None:

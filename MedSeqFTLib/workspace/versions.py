@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.files import check_sha256
+from MedSeqFTLib.workspace.names import inner_path
 from MedSeqFTLib.workspace.schema import ModelVersion, PointerMove, Pointers
 
 VERSION_FILE = "version.json"
@@ -28,6 +29,11 @@ def version_number(version_id: str) -> int:
 
 def is_version_id(text: str) -> bool:
     return _VERSION_ID.fullmatch(text) is not None
+
+
+def is_older(version_id: str, than: str) -> bool:
+    """True if a version can be an ancestor of another: lineages have no rings."""
+    return is_version_id(version_id) and version_number(version_id) < version_number(than)
 
 
 def copy_verified(version: ModelVersion, source: Path, target: Path) -> None:
@@ -60,10 +66,7 @@ def verify_files(version: ModelVersion, folder: Path) -> None:
 
 def refuse_outside(name: str, version_id: str) -> None:
     """Raise WorkspaceError if a file that a version declares would lie outside its folder."""
-    parts = PurePosixPath(name).parts
-    windows = PureWindowsPath(name)
-    inside = bool(parts) and not windows.drive and not windows.root and not {"..", "."} & set(name.split("/"))
-    if not inside or "\\" in name or name == VERSION_FILE:
+    if not name or "/".join(inner_path(name) or ()) != name or name.casefold() == VERSION_FILE:
         raise WorkspaceError(f"Version {version_id} declares the file {name!r}, which is not a path inside its folder.")
 
 

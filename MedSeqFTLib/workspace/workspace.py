@@ -29,6 +29,7 @@ from MedSeqFTLib.workspace.schema import Case, ModelVersion, Pointers, Role, Tas
 from MedSeqFTLib.workspace.versions import (
     VERSION_FILE,
     copy_verified,
+    is_older,
     is_version_id,
     promoted,
     rolled_back,
@@ -215,7 +216,10 @@ class Workspace:
         if not path.parent.is_dir():
             known = ", ".join(self._version_ids()) or "none yet"
             raise InputError(f"The workspace has no model version {version_id} (versions: {known}).")
-        return self.remembered.read(path, ModelVersion, id=version_id)
+        version = self.remembered.read(path, ModelVersion, id=version_id)
+        if version.parent is not None and not is_older(version.parent, version_id):
+            raise WorkspaceError(f"{path} is damaged: its parent, {version.parent}, is no older version.")
+        return version
 
     def version_folder(self, version_id: str) -> Path:
         version_number(version_id)

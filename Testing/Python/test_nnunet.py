@@ -185,7 +185,7 @@ def test_refused_descriptions(tmp_path: Path, changes: dict[str, Any], message: 
         ({"a": {**LISTED, "images": ["../secret.nii.gz"]}}, "'../secret.nii.gz' leaves the folder"),
         ({"a": {**LISTED, "label": "/etc/passwd"}}, "'/etc/passwd' leaves the folder"),
         ({"a": {**LISTED, "label": "C:\\secret.nii.gz"}}, "leaves the folder"),
-        ({"a": {**LISTED, "label": "scans/gone.nii.gz"}}, "gone.nii.gz is missing"),
+        ({"a": {**LISTED, "label": "scans/gone.nii.gz"}}, "names 'scans/gone.nii.gz', but it is missing"),
         ({"a": LISTED, "A": LISTED}, "two cases would both be named A"),
         ({"???": LISTED}, "case name '' cannot be used"),
         ({"a": LISTED, "b": {**LISTED, "label": ""}}, "case 'b' of 'dataset' has no file name for 'label'"),

@@ -173,7 +173,7 @@ class Runner:
     def _measure(
         self, cell: Cell, version: ModelVersion, task: str, reading: Reading, reporter: Reporter
     ) -> TaskScores:
-        workspace, plan = self._material.workspace, version.plans[task]
+        workspace, plan = self._material.workspace, version.plan(task)
         cases = self._material.measured_cases(task)
         reporter.stage(f"measure {task}", len(cases))
         model = _model(self._material, version, task, reading)
@@ -220,7 +220,7 @@ def _model(material: Material, version: ModelVersion, task: str, reading: Readin
     if reading == "per-task":
         return load_task_model(material.workspace, version)
     backbone = load_backbone(material.workspace, version)
-    return backbone, load_head(material.workspace, version, chain_head(task), version.plans[task])
+    return backbone, load_head(material.workspace, version, chain_head(task), version.plan(task))
 
 
 def _read_as(scores: TaskScores, reading: Reading) -> TaskScores:
