@@ -189,6 +189,8 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.unbind()
         for panel in self.panels:
             panel.close()
+        if self.panels:
+            self.session.close()
         self.removeObservers()
 
     def onFoundationCollapsed(self, collapsed: bool) -> None:

@@ -66,12 +66,15 @@ def exported_files(name: str, folder: Path) -> list[Path]:
 
 def exportable(workspace: Workspace, task: str) -> list[str]:
     """Names of all accepted cases and segmented volumes of a task."""
-    names = {case.id for case in workspace.cases(task)} | {record.name for record in segmentations(workspace, task)}
-    return sorted(names)
+    cases, records = workspace.cases(task), segmentations(workspace, task)
+    names = workspace.remembered.derived(
+        ("exportable", task), lambda: sorted({case.id for case in cases} | {record.name for record in records})
+    )
+    return list(names)
 
 
 def _source(workspace: Workspace, task: str, name: str, version: str | None) -> tuple[Path, Case | Segmentation]:
-    case = next((case for case in workspace.cases(task) if case.id == name), None)
+    case = workspace.case(task, name) if workspace.case_folder(task, name).is_dir() else None
     if case is not None and version is None:
         workspace.verify_case(case)
         return workspace.segmentation_path(case), case

@@ -171,8 +171,8 @@ def job(workspace: Workspace, job_id: str) -> JobFolder:
 
 def list_jobs(workspace: Workspace) -> list[JobFolder]:
     """All jobs, oldest first. Raises WorkspaceError if a description is damaged."""
-    names = (path.parent.name for path in (workspace.folder / "jobs").glob(f"[!.]*/{JOB_FILE}"))
-    folders = [job_folder(workspace, name) for name in names]
+    paths = (workspace.folder / "jobs").glob(f"[!.]*/{JOB_FILE}")
+    folders = [JobFolder(path.parent, workspace.remembered.read(path, Job)) for path in paths]
     return sorted(folders, key=lambda folder: (folder.job.created, folder.id))
 
 

@@ -15,6 +15,7 @@ from MedSeqFTLib.jobs import system
 from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events
 from MedSeqFTLib.learning.errand_settings import INPUT_FOLDER, RESULT_FILE
 from MedSeqFTLib.workspace.files import read_json, storage_errors
+from MedSeqFTLib.workspace.remembered import Stamp, settled_stamp
 from MedSeqFTLib.workspace.schema import Document, Name, now
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -29,6 +30,8 @@ EXCLUSIVE: frozenset[str] = frozenset({"pretrain", "adapt"})
 #: A worker exists, or is about to: nothing else may be started.
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "cancelling"})
 RESUMABLE: frozenset[str] = frozenset({"interrupted", "cancelled", "failed", "queued"})
+#: What was read of jobs that have ended: there may be thousands of them, and events are only ever appended.
+_ENDED: dict[str, tuple[Stamp, JobState]] = {}
 _LOG_TAIL = 16384  # bytes
 _LONGEST_START = timedelta(seconds=90)  # longer than control.START_TIMEOUT: who starts a worker gives up before
 
@@ -83,8 +86,10 @@ class JobFolder:
     stored in the workspace.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, job: Job | None = None) -> None:
+        """Of a path; `job` is what its job.json says, if that is known."""
         self.path = Path(path).absolute()
+        self._job = job
         self.events_path = self.path / "events.jsonl"
         self.cancel_path = self.path / "cancel"
         self.checkpoint_folder = self.path / "checkpoints"
@@ -96,7 +101,7 @@ class JobFolder:
     @cached_property
     def job(self) -> Job:
         """The description. Raises WorkspaceError if it is missing or damaged."""
-        return read_json(self.path / JOB_FILE, Job)
+        return self._job or read_json(self.path / JOB_FILE, Job)
 
     @property
     def id(self) -> str:
@@ -112,6 +117,16 @@ class JobFolder:
         `interrupted`: the process is gone without having said why (killed, power loss); the job can be resumed.
         Raises WorkspaceError if the folder cannot be read.
         """
+        stamp = settled_stamp(self.events_path)
+        known = _ENDED.get(str(self.path))
+        if stamp is not None and known is not None and known[0] == stamp:
+            return known[1]
+        state = self._state()
+        if stamp is not None and state in CLOSING:  # the last event says so, whatever lives, until there is another
+            _ENDED[str(self.path)] = (stamp, state)
+        return state
+
+    def _state(self) -> JobState:
         alive = self.worker_lives()  # asked first: a worker that ends meanwhile has then written its last event
         last = last_event(self.events_path)
         if last is not None and last.kind in CLOSING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +32,13 @@ from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
+from MedSeqFTLib.workspace.worklist import entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from MedSeqFTLib.evaluation.report import DiceRow
+
+QUICK = 300  # records of a task that are read without anybody noticing
 
 
 class SceneLogic:
@@ -152,11 +156,20 @@ class SceneLogic:
 
     def storing(self) -> list[StoringJob]:
         """Accepted cases that a worker is filing, the oldest first."""
-        return [job for job in self._acceptances() if job.is_active]
+        return [job for job in self.waiting() if job.is_active]
 
     def not_stored(self) -> list[StoringJob]:
         """Accepted cases whose worker failed or was killed. Nothing of them is lost: `resume` them."""
-        return [job for job in self._acceptances() if not job.is_active and job.folder.input_folder.exists()]
+        return [job for job in self.waiting() if not job.is_active]
+
+    def waiting(self) -> list[StoringJob]:
+        """Accepted cases that are not in the workspace yet, the oldest first: both of the above in one look."""
+        folders = (folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept")
+        open_ones = [folder for folder in folders if folder.state() in ACTIVE or folder.input_folder.exists()]
+        jobs = [self._storing.get(folder.id) or StoringJob(folder) for folder in open_ones]
+        for job in jobs:
+            job.poll()
+        return [job for job in jobs if job.is_active or job.folder.input_folder.exists()]
 
     def save_drafts(self, task: str, nodes: Sequence[Any]) -> list[str]:
         """Keep what was edited and not accepted: see `MedSeqFTLib.scene.drafts.save_draft`. Returns names of nodes."""
@@ -168,8 +181,17 @@ class SceneLogic:
         Args:
             jobs: what is being stored or could not be; by default it is looked for.
         """
-        waiting = [*self.not_stored(), *self.storing()] if jobs is None else jobs
-        return worklist(self.workspace, task, self.scene, waiting)
+        return worklist(self.workspace, task, self.scene, self.waiting() if jobs is None else jobs)
+
+    def is_quick(self, task: str) -> bool:
+        """Whether the workspace holds so little of a task that `look` takes no time."""
+        folders = (self.workspace.folder / name / task for name in ("cases", "segmentations"))
+        return sum(len(os.listdir(folder)) for folder in folders if folder.is_dir()) <= QUICK
+
+    def look(self, task: str) -> None:
+        """Read what has changed of cases and proposals, for whoever lists them after this. May be done on a thread."""
+        self.workspace.cases()
+        entries(self.workspace, task)
 
     def suggest(self, task: str, method: Method = "lowest confidence") -> Suggestion:
         """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
@@ -178,13 +200,6 @@ class SceneLogic:
     def open_row(self, task: str, row: Row) -> tuple[Any, Any]:
         """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
         return open_row(self.workspace, task, row, self.scene)
-
-    def _acceptances(self) -> list[StoringJob]:
-        folders = [folder for folder in control.list_jobs(self.workspace) if folder.job.kind == "accept"]
-        jobs = [self._storing.get(folder.id) or StoringJob(folder) for folder in folders]
-        for job in jobs:
-            job.poll()
-        return jobs
 
     def _kept(self, job: StoringJob) -> StoringJob:
         """Of the jobs that were begun here, the nodes are known."""

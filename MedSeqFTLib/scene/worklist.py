@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -76,21 +76,50 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
         jobs: the cases that are being stored, and those that could not be.
     """
     waiting = {job.name: job for job in jobs if job.folder.job.task == task}
-    left = entries(workspace, task)
-    rows = []
+    found = entries(workspace, task)
+    known = workspace.remembered.derived(("rows", task), lambda: _Known(found))
+    rows, left = [], dict(known.rows)
     for volume in _volumes(scene):
-        entry = _entry_of(workspace, volume, left)
-        left = [other for other in left if other is not entry]
+        entry = known.entry_of(volume, known_name(workspace, volume), left)
+        if entry:
+            del left[entry.record.pixel_sha256]
         job = next((job for job in jobs if job.is_of(volume)), None)
         name = entry.name if entry else job.name if job else str(volume.GetName())
         job = job or waiting.get(name)
         waiting = {key: other for key, other in waiting.items() if other is not job}
         rows.append(Row(name, _status(entry, volume, job), entry, volume))
-    rows += [Row(entry.name, _status(entry, None, waiting.pop(entry.name, None)), entry) for entry in left]
-    rows += [Row(name, _status(None, None, job)) for name, job in waiting.items()]
+    for name, job in waiting.items():
+        entry = next((entry for entry in known.named(name, left) if entry.name == name), None)
+        row = Row(name, _status(entry, None, job), entry)
+        if entry:
+            left[entry.record.pixel_sha256] = row
+        else:
+            rows.append(row)
     for draft in _closed_drafts(workspace, task, scene):
-        rows = _with_draft(rows, draft)
-    return sorted(rows, key=lambda row: row.name.casefold())
+        _add_draft(rows, left, draft)
+    return sorted([*rows, *left.values()], key=lambda row: row.name.casefold())
+
+
+class _Known:
+    """What the workspace knows of a task's volumes, to be looked up among thousands. `rows`: by pixel_sha256."""
+
+    def __init__(self, found: Sequence[Entry]) -> None:
+        self.rows = {entry.record.pixel_sha256: Row(entry.name, _status(entry, None, None), entry) for entry in found}
+        self._names: dict[str, list[Entry]] = {}
+        for entry in found:
+            self._names.setdefault(entry.name.casefold(), []).append(entry)
+
+    def named(self, name: str, left: Container[str]) -> list[Entry]:
+        """Those of a name, in capitals or not, that are left."""
+        same = self._names.get(name.casefold(), [])
+        return [entry for entry in same if entry.record.pixel_sha256 in left]
+
+    def entry_of(self, volume: Any, name: str, left: Mapping[str, Row]) -> Entry | None:
+        """By the mark of a volume, else by its name and grid; of those that are left."""
+        if pixels := volume.GetAttribute(PIXELS):
+            return left[pixels].entry if pixels in left else None
+        same = self.named(name, left)
+        return next((entry for entry in same if _fits(volume, entry.record)), None)
 
 
 def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any, Any]:
@@ -185,13 +214,6 @@ def _volumes(scene: Any) -> list[Any]:
     return [node for node in nodes if not node.IsA("vtkMRMLLabelMapVolumeNode") and not node.GetHideFromEditors()]
 
 
-def _entry_of(workspace: Workspace, volume: Any, known: Sequence[Entry]) -> Entry | None:
-    if pixels := volume.GetAttribute(PIXELS):
-        return next((entry for entry in known if entry.record.pixel_sha256 == pixels), None)
-    name = known_name(workspace, volume).casefold()
-    return next((entry for entry in known if entry.name.casefold() == name and _fits(volume, entry.record)), None)
-
-
 def _fits(volume: Any, record: Case | Segmentation | Draft) -> bool:
     if not _is_usable(volume):
         return False
@@ -214,12 +236,15 @@ def _closed_drafts(workspace: Workspace, task: str, scene: Any) -> list[Draft]:
     return [draft for draft in drafts(workspace, task) if draft.id not in shown]
 
 
-def _with_draft(rows: Sequence[Row], draft: Draft) -> list[Row]:
-    """The rows, with the draft in the row of its volume; the newest wins. A row more if its volume is unknown here."""
-    own = next((row for row in rows if _is_of(draft, row)), None)
-    if own is None:
-        return [*rows, Row(draft.volume, "edited", draft=draft)]
-    return [replace(row, status="edited", draft=draft) if row is own else row for row in rows]
+def _add_draft(rows: list[Row], left: dict[str, Row], draft: Draft) -> None:
+    """Put a draft into the row of its volume; the newest wins. A row more if its volume is unknown here."""
+    number = next((number for number, row in enumerate(rows) if _is_of(draft, row)), None)
+    if number is not None:
+        rows[number] = replace(rows[number], status="edited", draft=draft)
+    elif draft.pixel_sha256 in left:
+        left[draft.pixel_sha256] = replace(left[draft.pixel_sha256], status="edited", draft=draft)
+    else:
+        rows.append(Row(draft.volume, "edited", draft=draft))
 
 
 def _is_of(draft: Draft, row: Row) -> bool:

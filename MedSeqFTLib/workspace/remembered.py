@@ -20,6 +20,7 @@ from MedSeqFTLib.workspace.schema import Document
 
 D = TypeVar("D", bound=Document)
 Stamp = tuple[int, int, int, int]  # inode, size, and the times of the last change of content and of anything
+T = TypeVar("T")
 _SETTLED = 2.0  # seconds after a change
 _NOT_LOOKING: ContextVar[bool] = ContextVar("not_looking", default=False)
 
@@ -31,21 +32,21 @@ class Remembered:
         self._documents: dict[str, tuple[Stamp, Any]] = {}
         self._folders: dict[str, tuple[Stamp, list[str]]] = {}
         self._listings: dict[str, dict[str, Any]] = {}
+        self._derived: dict[object, tuple[int, Any]] = {}
         self.reads = 0  # of files, so far
+        self.changes = 0  # times that a listing was another one than before, so far
 
     def read(self, path: Path | str, kind: type[D], **expected: str) -> D:
         """As `read_json`. Raises as that."""
         key = str(path)
-        stamp, known = _stamp(key), self._documents.get(key)
-        if known is not None and known[0] == stamp and type(known[1]) is kind:
+        stamp, known = settled_stamp(key), self._documents.get(key)
+        if known is not None and stamp == known[0] and type(known[1]) is kind:
             found: D = known[1]
             return found
         self.reads += 1
         document = read_json(Path(path), kind, **expected)
         self._documents.pop(key, None)
-        if stamp is not None and _is_settled(
-            stamp
-        ):  # it was taken before reading: a change meanwhile is seen next time
+        if stamp is not None:  # it was taken before reading: a change meanwhile is seen next time
             self._documents[key] = (stamp, document)
         return document
 
@@ -65,8 +66,18 @@ class Remembered:
         found = {name: self.read(f"{key}/{name}/{file}", kind, **expected(name)) for name in self._names(key, depth)}
         for gone in before.keys() - found.keys():
             self._documents.pop(f"{key}/{gone}/{file}", None)
+        if found != before or key not in self._listings:
+            self.changes += 1
         self._listings[key] = found
         return list(found.values())
+
+    def derived(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` returned for this key, as long as every listing stays the same since. It is not to be changed."""
+        changes, known = self.changes, self._derived.get(key)
+        if known is None or known[0] != changes:
+            known = self._derived[key] = changes, make()
+        made: T = known[1]
+        return made
 
     def is_listed(self, base: Path) -> bool:
         """Whether the documents below a folder were listed before."""
@@ -88,23 +99,23 @@ class Remembered:
         return [f"{name}/{below}" for name in names for below in self._names(f"{folder}/{name}", depth - 1)]
 
     def _entries(self, folder: str) -> list[str]:
-        stamp, known = _stamp(folder), self._folders.get(folder)
-        if known is not None and known[0] == stamp:
+        stamp, known = settled_stamp(folder), self._folders.get(folder)
+        if known is not None and stamp == known[0]:
             return known[1]
         names = [path.name for path in visible_folders(Path(folder))]
         self._folders.pop(folder, None)
-        if stamp is not None and _is_settled(stamp):
+        if stamp is not None:
             self._folders[folder] = (stamp, names)
         return names
 
 
-def _stamp(path: str) -> Stamp | None:
+def settled_stamp(path: Path | str) -> Stamp | None:
+    """By which a file or folder is known again; None if there is none, or if it was changed just now."""
     try:
         found = os.stat(path)
     except OSError:
         return None
+    latest = max(found.st_mtime_ns, found.st_ctime_ns)
+    if time.time() - latest / 1e9 <= _SETTLED:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _is_settled(stamp: Stamp) -> bool:
-    return time.time() - max(stamp[2:]) / 1e9 > _SETTLED

@@ -50,8 +50,13 @@ class Entry:
 
 def entries(workspace: Workspace, task: str) -> list[Entry]:
     """All volumes of a task that the workspace knows, cases first. Raises as `Workspace.cases` and `segmentations`."""
-    found = {case.pixel_sha256: Entry(case.id, case) for case in workspace.cases(task)}
-    return list(_with_proposals(found, segmentations(workspace, task)).values())
+    cases, proposals = workspace.cases(task), segmentations(workspace, task)
+
+    def made() -> list[Entry]:
+        found = {case.pixel_sha256: Entry(case.id, case) for case in cases}
+        return list(_with_proposals(found, proposals).values())
+
+    return list(workspace.remembered.derived(("entries", task), made))
 
 
 def _with_proposals(found: dict[str, Entry], records: Iterable[Segmentation]) -> dict[str, Entry]:

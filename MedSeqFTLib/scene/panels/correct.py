@@ -123,8 +123,9 @@ class CorrectPanel(Panel):
             self.session.logic.save_drafts(self.session.task, nodes)
 
     def _case(self) -> Case | None:
-        """The stored case that is shown, if it is one."""
-        return self._logic().case_of(self.session.task, self.session.parameters.volume)
+        """The stored case that is shown, if it is one, as far as the workspace was read."""
+        with self.session.as_read():
+            return self._logic().case_of(self.session.task, self.session.parameters.volume)
 
     def _edited(self) -> None:
         self._found.changed()
@@ -176,7 +177,7 @@ class CorrectPanel(Panel):
     def _accept(self) -> None:
         logic, task, (volume, segmentation) = self._logic(), self.session.task, self._nodes()
         self._attention.follow(segmentation, self._entered)  # counts the time until now
-        case = self._case()
+        case = logic.case_of(task, volume)
         if case:
             job = logic.revise(task, case.id, volume, segmentation)
         else:

@@ -32,7 +32,7 @@ class ExportPanel(Panel):
         self._exporting = JobWatch(widgets, self._start, self._resume, self._exported, changed=self.refresh)
         widgets = JobWidgets(ui.reportButton, ui.reportProgressBar, ui.reportProgressLabel, ui.reportResumeButton)
         self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
-        self._listed: tuple[object, ...] = ()
+        self._listed: tuple[str, ...] = ()  # the task, and the names
         self._attached: SceneLogic | None = None
         self._tip = str(ui.exportListWidget.toolTip)
         ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
@@ -41,15 +41,15 @@ class ExportPanel(Panel):
         on(ui.exportDirectoryButton.directoryChanged, self._folder_chosen)
         on(ui.exportOpenFolderButton.clicked, self._open_folder)
 
-    def refresh(self) -> None:
-        """Look again; jobs of a workspace that was closed are no longer followed."""
+    def _refresh(self) -> None:
+        """Jobs of a workspace that was closed are no longer followed."""
         if self.session.logic is not self._attached:
             self._attached = self.session.logic
             self._exporting.forget()
             self._reporting.forget()
-        if self.session.task:
+        if not self.session.why_no_task():
             self._fill()
-        super().refresh()
+        super()._refresh()
 
     def state(self) -> str:
         count = self.ui.exportListWidget.count
@@ -75,9 +75,10 @@ class ExportPanel(Panel):
         chosen, self._listed = set(self._selected()), listed
         widget = self.ui.exportListWidget
         widget.clear()
+        widget.addItems(names)
         for row, name in enumerate(names):
-            widget.addItem(name)
-            widget.item(row).setSelected(name in chosen)
+            if name in chosen:
+                widget.item(row).setSelected(True)
 
     def _offer(self) -> None:
         everything = self.ui.exportAllCheckBox.checked
@@ -92,9 +93,8 @@ class ExportPanel(Panel):
         )
 
     def _names(self) -> list[str]:
-        widget = self.ui.exportListWidget
         if self.ui.exportAllCheckBox.checked:
-            return [str(widget.item(row).text()) for row in range(widget.count)]
+            return list(self._listed[1:])
         return self._selected()
 
     def _selected(self) -> list[str]:
@@ -109,7 +109,8 @@ class ExportPanel(Panel):
 
     def _start(self) -> Beginning | None:
         names, folder = self._names(), self._folder()
-        existing = [path.name for path in self._logic().files_of(names, folder) if path.exists()]
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        existing = [path.name for path in self._logic().files_of(names, folder) if path.name in present]
         if existing and not slicer.util.confirmOkCancelDisplay(_question(existing, folder), _("Export")):
             return None
         logic, task, overwrite = self._logic(), self.session.task, bool(existing)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
-from MedSeqFTLib.scene.panels.session import Session
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.scene.panels.session import Session
 
 
 class Panel:
@@ -30,6 +32,10 @@ class Panel:
 
     def refresh(self) -> None:
         """Look again, and show what is found."""
+        with self.session.as_read():
+            self._refresh()
+
+    def _refresh(self) -> None:
         obstacle = self.obstacle()
         self._frame.enabled = not obstacle
         self._frame.toolTip = obstacle

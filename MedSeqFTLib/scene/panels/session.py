@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
+
+from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.background import Background
 
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
@@ -23,13 +27,60 @@ class Session:
         self.logic: SceneLogic | None = None
         self._listeners: list[Callable[[], None]] = []
         self._telling = self._again = False
+        self._background = Background()
+        self._looked_at: tuple[object, ...] = ()  # workspace and task that were read
+        self._outdated = False  # since the reading began
+        self._unreadable = ""  # what is damaged, and what to do
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change."""
         self._listeners.append(listener)
 
     def changed(self) -> None:
-        """Tell every listener. If one of them changes something itself, all are told again, a few times at most."""
+        """Read what has changed in the workspace, and tell every listener.
+
+        Thousands of cases are read on a thread: the listeners are told of what is known, and again when it is done.
+        """
+        self._look()
+        self._tell()
+
+    def close(self) -> None:
+        """The window is going."""
+        self._background.close()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the chosen task was read, if there is one."""
+        return not self.task or self._looked_at == (self.logic, self.task)
+
+    def as_read(self) -> AbstractContextManager[None]:
+        """In the body, cases and proposals are those that were read last: nothing waits for the disk."""
+        return self.logic.workspace.remembered.as_listed() if self.logic is not None else nullcontext()
+
+    def _look(self) -> None:
+        logic, task = self.logic, self.task
+        if logic is None or not task:
+            return
+        if logic.is_quick(task):
+            self._unreadable, self._looked_at = _trouble(logic, task), (logic, task)
+        elif self._background.is_active:
+            self._outdated = True
+        else:
+            before = logic.workspace.remembered.changes
+            self._background.run(lambda: _trouble(logic, task), lambda found: self._seen(logic, task, before, found))
+
+    def _seen(self, logic: SceneLogic, task: str, before: int, trouble: str) -> None:
+        known = self._looked_at == (logic, task) and self._unreadable == trouble
+        news = not known or logic.workspace.remembered.changes != before
+        self._unreadable, self._looked_at = trouble, (logic, task)
+        if self._outdated:
+            self._outdated = False
+            self._look()
+        if news:
+            self._tell()
+
+    def _tell(self) -> None:
+        """If a listener changes something itself, all are told again, a few times at most."""
         self._again = True
         if self._telling:
             return
@@ -66,7 +117,18 @@ class Session:
         """What to do before a task can be worked on; "" if one is chosen. For the panels that need one."""
         if self.logic is None:
             return _("Open a workspace in Set-up first.")
-        return "" if self.task else _("Choose or create a task first.")
+        if not self.task:
+            return _("Choose or create a task first.")
+        return self._unreadable if self.is_read else _("The cases of {task} are being read...").format(task=self.task)
+
+
+def _trouble(logic: SceneLogic, task: str) -> str:
+    """Read the workspace. Returns what prevents that, "" if nothing does."""
+    try:
+        logic.look(task)
+    except MedSeqFTError as error:
+        return str(error)
+    return ""
 
 
 def _opened(folder: Path, create: bool, anonymous: bool) -> SceneLogic:

@@ -49,8 +49,9 @@ class Storing:
         """Show what waits in the workspace that is open now."""
         if self._session.logic is not self._logic:
             self._logic = self._session.logic
-            self._active = self._logic.storing() if self._logic else []
-            self._stuck = self._logic.not_stored() if self._logic else []
+            waiting = self._logic.waiting() if self._logic else []
+            self._active = [job for job in waiting if job.is_active]
+            self._stuck = [job for job in waiting if not job.is_active]
             self._news = ""
             if self._active:
                 self._timer.start()

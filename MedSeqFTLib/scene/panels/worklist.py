@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.scene.worklist import Row, Suggestion
 
+MOST = 200  # rows that are filled in; others are found by a part of their name
 WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
 
 
@@ -26,9 +27,12 @@ class WorklistPanel(Panel):
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
         super().__init__(ui, session, ui.worklistCollapsibleButton, ui.worklistStateLabel)
-        self._rows: list[Row] = []
+        self._rows: list[Row] = []  # all of them
+        self._listed: list[Row] = []  # those in the table
+        self._texts: list[tuple[str, ...]] = []  # that the table shows
         self._reason = self._suggested = ""
         ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
+        on(ui.worklistSearchLineEdit.textChanged, self._search)
         on(ui.suggestButton.clicked, self._suggest)
         on(ui.openButton.clicked, self._open)
         on(ui.worklistTableWidget.itemSelectionChanged, self._offer)
@@ -44,16 +48,40 @@ class WorklistPanel(Panel):
         self._rows = self._logic().worklist(self.session.task)
         if not any(row.is_open and row.name == self._suggested for row in self._rows):
             self._suggested = self._reason = ""
-        self._fill()
-        self._select(chosen.name if chosen else "")
-        self._offer()
+        self._list(chosen.name if chosen else "")
         if not self._reason:
-            done = sum(row.status == "accepted" for row in self._rows)
-            text = _("{done} of {all} volumes are accepted.") if self._rows else _("Load a volume to begin with.")
-            self._state.text = text.format(done=done, all=len(self._rows))
+            self._state.text = self._counted()
+
+    def _counted(self) -> str:
+        if not self._rows:
+            return _("Load a volume to begin with.")
+        done = sum(row.status == "accepted" for row in self._rows)
+        text = _("{done} of {all} volumes are accepted.").format(done=done, all=len(self._rows))
+        if len(self._listed) == len(self._rows):
+            return text
+        listed = _("{count} are listed: search for the others.").format(count=len(self._listed))
+        return f"{text} {listed}"
+
+    def _search(self) -> None:
+        chosen = self._chosen()
+        self._list(chosen.name if chosen else "")
+        self._reason = ""
+        self._state.text = self._counted()
+
+    def _list(self, chosen: str) -> None:
+        """Those with the text in their name; what is suggested or chosen comes first, then what nobody has begun."""
+        wanted = str(self.ui.worklistSearchLineEdit.text).strip().casefold()
+        found = [row for row in self._rows if wanted in row.name.casefold()]
+        if len(found) > MOST:
+            found = sorted(found, key=lambda row: (row.name not in (self._suggested, chosen), row.status == "accepted"))
+            found = sorted(found[:MOST], key=lambda row: row.name.casefold())
+        self._listed = found
+        self._fill()
+        self._select(chosen)
+        self._offer()
 
     def scene_closing(self) -> None:
-        self._rows = []  # they would keep volumes in memory
+        self._rows, self._listed, self._texts = [], [], []  # rows would keep volumes in memory
         self.ui.worklistTableWidget.setRowCount(0)
 
     def _logic(self) -> SceneLogic:
@@ -61,10 +89,13 @@ class WorklistPanel(Panel):
         return self.session.logic
 
     def _fill(self) -> None:
-        table = self.ui.worklistTableWidget
-        table.setRowCount(len(self._rows))
-        for number, row in enumerate(self._rows):
-            for column, text in enumerate(_cells(row)):
+        table, texts = self.ui.worklistTableWidget, [_cells(row) for row in self._listed]
+        if texts == self._texts:
+            return
+        self._texts = texts
+        table.setRowCount(len(texts))
+        for number, cells in enumerate(texts):
+            for column, text in enumerate(cells):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(text)
                 table.setItem(number, column, item)
@@ -73,10 +104,10 @@ class WorklistPanel(Panel):
 
     def _chosen(self) -> Row | None:
         number = self.ui.worklistTableWidget.currentRow()
-        return self._rows[number] if 0 <= number < len(self._rows) else None
+        return self._listed[number] if 0 <= number < len(self._listed) else None
 
     def _select(self, name: str) -> None:
-        for number, row in enumerate(self._rows):
+        for number, row in enumerate(self._listed):
             if row.name == name:
                 self.ui.worklistTableWidget.selectRow(number)
 
@@ -88,10 +119,12 @@ class WorklistPanel(Panel):
 
     def _suggest(self) -> None:
         try:
-            found = self._logic().suggest(self.session.task, self.session.parameters.suggestion)
+            with self.session.as_read():
+                found = self._logic().suggest(self.session.task, self.session.parameters.suggestion)
         except InputError as error:
             self._state.text = str(error)
             return
+        self.ui.worklistSearchLineEdit.text = ""  # or else it might not be listed
         self._reason, self._suggested = reason(found), found.row.name
         self.refresh()
         self._select(found.row.name)
