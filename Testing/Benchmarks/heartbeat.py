@@ -4,7 +4,9 @@ A timer of 10 ms ticks on the main thread; the longest gap between two ticks is 
 programs on the computer cause gaps, too: so the same is measured without a job, and the longest computing of the main
 thread between two ticks is told beside. Needs slicer-core and PySide6.
 
-Run: python Testing/Benchmarks/heartbeat.py [--steps 60]
+Then the acts of a person that are known to be heavy, each by itself: a workspace of many cases, opening a large case.
+
+Run: python Testing/Benchmarks/heartbeat.py [--steps 60] [--cases 10000] [--size 512 512 300] [--only heavy]
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pytest
 from learning_samples import TINY, Role, add_balls
+from many_cases import TASK, a_case, make, put
 from panel_samples import adapted_workspace, show
 from PySide6 import QtCore, QtWidgets
 from slicer_boot import boot
@@ -116,12 +119,69 @@ def adaptation(window: Window, workspace: Workspace) -> tuple[Heartbeat, float]:
     return beat, time.monotonic() - began
 
 
+# heavy acts
+
+
+@dataclass
+class Acts:
+    """Does one act after another, with a heartbeat until its condition holds."""
+
+    window: Window
+
+    def beat(self, name: str, act: Callable[[], object], until: Callable[[], object] = lambda: True) -> None:
+        QtCore.QTimer.singleShot(50, act)
+        begun, end = time.monotonic(), time.monotonic() + 0.5
+        beat = live(lambda: time.monotonic() > end and bool(until()))
+        tell(name, milliseconds(beat.longest), f"computing {milliseconds(beat.longest_computing)}")
+        assert not self.window.raised, self.window.raised
+        assert time.monotonic() - begun < 300
+
+
+def many_cases(window: Window, folder: Path, count: int) -> None:
+    """Opening it, a change of a parameter, a search, and what another process has added."""
+    workspace, acts, ui = make(folder, count), Acts(window), window.ui
+    session = window.widget.session
+    for name in ("worklist", "adapt", "export"):
+        getattr(ui, f"{name}CollapsibleButton").collapsed = False
+    session.parameters.task = TASK
+
+    def shown() -> bool:
+        return session.is_read and bool(ui.worklistTableWidget.rowCount)
+
+    time.sleep(3)  # files that were written just now are read again in any case
+    acts.beat(f"open a workspace of {count} cases", lambda: session.open(workspace.folder), shown)
+    for _round in range(2):
+        acts.beat("  a parameter changes", lambda: setattr(session.parameters, "role", other(session.parameters.role)))
+    acts.beat("  search", lambda: setattr(ui.worklistSearchLineEdit, "text", "case-0777"))
+    acts.beat("  suggest", lambda: window.click(ui.suggestButton))
+    accepted = a_case("another", "f" * 64)
+    put(workspace.folder / "cases" / TASK / "another", folder / "shared", accepted)
+    known = ui.exportListWidget.count
+    acts.beat("  another process has added a case", session.changed, lambda: ui.exportListWidget.count > known)
+    session.open(None)
+
+
+def other(role: str) -> str:
+    return "validation" if role == "train" else "train"
+
+
 def tell(name: str, value: str, bar: str = "") -> None:
     print(f"{name:48s}{value:>12s}  {bar}")
 
 
 def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
+
+
+def heavy(options: argparse.Namespace) -> None:
+    """Measure the acts, and print how long each blocks the window."""
+    QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        boot(patch)
+        with running(patch) as found:
+            window = Window(found.dialogs, found.installers, found.raised)
+            many_cases(window, Path(name), options.cases)
+            window.close()
 
 
 def main(steps: int) -> bool:
@@ -154,4 +214,11 @@ def main(steps: int) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=60, help="of each stage")
-    sys.exit(0 if main(parser.parse_args().steps) else 1)
+    parser.add_argument("--cases", type=int, default=10_000, help="of a large workspace")
+    parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 300), help="voxels x, y, z of a large case")
+    parser.add_argument("--only", choices=("adaptation", "heavy"))
+    asked = parser.parse_args()
+    kept = asked.only == "heavy" or main(asked.steps)
+    if asked.only != "adaptation":
+        heavy(asked)
+    sys.exit(0 if kept else 1)

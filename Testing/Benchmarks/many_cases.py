@@ -51,10 +51,10 @@ def make(folder: Path, count: int) -> Workspace:
     log = _Log(workspace.folder / AUDIT_FILE)
     for number in range(count + count // 10):
         name, pixels = f"case-{number:05}", hashlib.sha256(f"{number}".encode()).hexdigest()
-        _put(workspace.folder / "segmentations" / TASK / name / "M1", shared, a_proposal(name, pixels))
+        put(workspace.folder / "segmentations" / TASK / name / "M1", shared, a_proposal(name, pixels))
         if number < count:
             case = a_case(name, pixels)
-            _put(workspace.folder / "cases" / TASK / name, shared, case)
+            put(workspace.folder / "cases" / TASK / name, shared, case)
             log.add(f"{TASK}/{name}", f"cases/{TASK}/{name}/case.json", document_bytes(case))
     log.close()
     return workspace
@@ -124,7 +124,7 @@ class _Log:
         self._file.close()
 
 
-def _put(folder: Path, shared: Path, document: Case | Segmentation) -> None:
+def put(folder: Path, shared: Path, document: Case | Segmentation) -> None:
     folder.mkdir(parents=True)
     names = ("image.nrrd", "segmentation.seg.nrrd") if isinstance(document, Case) else ("segmentation.seg.nrrd",)
     for name in names:

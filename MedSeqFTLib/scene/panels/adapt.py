@@ -106,7 +106,7 @@ class AdaptPanel(Panel):
         self._asked = False
         if not self._watch.is_active:
             self._attached = None
-        self.refresh()
+        self.session.changed()
 
     # while it runs
 
