@@ -135,9 +135,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a task with its labels."""
+    from MedSeqFTLib.learning.split import split_of
     from MedSeqFTLib.workspace.labels import hex_from_color
 
-    task = open_workspace(workspace).task(name)
+    opened = open_workspace(workspace)
+    task = opened.task(name)
     if as_json:
         print_json(task)
         return
@@ -150,6 +152,8 @@ def show(
             ("Modality", task.modality.value),
             ("Intensity", f"{rule.low:g} to {rule.high:g} {unit}"),
             ("Created", f"{task.created:%Y-%m-%d %H:%M} UTC"),
+            ("Cases", "{} train, {} validation".format(*_counts(opened, task))),
+            *((("Next cases", split),) if (split := split_of(opened, task.name)) else ()),
         ]
     )
     rows = [(label.value, label.name, hex_from_color(label.color), _code_text(label.code)) for label in task.labels]

@@ -12,6 +12,7 @@ from workspace_samples import a_task, a_version, tree, weights_folder
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.learning.promotion import judge, promote_by_hand, promote_if_better
+from MedSeqFTLib.learning.split import suggested_split
 from MedSeqFTLib.workspace.audit import entries
 from MedSeqFTLib.workspace.audit_check import verify
 from MedSeqFTLib.workspace.policy import Policy, Promotion
@@ -21,6 +22,7 @@ from MedSeqFTLib.workspace.schema import (
     ModelVersion,
     Percentile,
     Reading,
+    Role,
     TaskPlan,
     TaskScores,
 )
@@ -248,3 +250,34 @@ def test_cross_validation_alone_promotes_nothing(workspace: Workspace, held_out:
 
 def test_cross_validation_against_another_version_does_not_count(workspace: Workspace) -> None:
     assert "cross-validated" not in judged_with(workspace, 2, 0.03, crossed(0.7, 0.75, current="M0"))
+
+
+# which role the next cases should get
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "said"),
+    [
+        (3, 0, "0 of 3 cases are held out, fewer than 5: hold out the next 2 (role validation)."),
+        (3, 1, "1 of 4 cases are held out, fewer than 5: hold out the next 1 (role validation)."),
+        (30, 1, "1 of 31 cases are held out, fewer than 5: hold out the next 4 (role validation)."),
+        (4, 2, "2 of 6 cases are held out, fewer than 5: give the next 3 the role train, then hold one out"),
+        (30, 5, "None"),
+    ],
+)
+def test_a_split_is_suggested(train: int, held_out: int, said: str) -> None:
+    assert str(suggested_split(train, held_out)).startswith(said)
+
+
+def test_following_the_suggestion_leads_to_five_held_out_cases() -> None:
+    train = held_out = 0
+    while split := suggested_split(train, held_out):
+        assert split.next_cases > 0
+        held_out += split.next_cases * (split.role is Role.VALIDATION)
+        train += split.next_cases * (split.role is Role.TRAIN)
+    assert (train, held_out) == (13, 5)
+
+
+def test_task_show_suggests_it(workspace: Workspace) -> None:
+    result = CliRunner().invoke(app, ["task", "show", "brain", "--workspace", str(workspace.folder)])
+    assert "0 train, 0 validation" in result.output and "hold out the next 2" in result.output

@@ -196,11 +196,14 @@ def _told(job: Following) -> str:
 
 
 def _forecast(found: Estimate) -> str:
+    steps = _("{steps} training steps").format(steps=found.steps)
+    if found.folds:
+        steps = _("{steps}, cross-validation in {folds} folds included").format(steps=steps, folds=found.folds)
     if found.seconds is None:
-        told = _("{steps} training steps. The time is unknown until an adaptation was measured in this workspace.")
-        return told.format(steps=found.steps)
-    told = _("{steps} training steps, about {time} if nothing else runs (measured: {job}).")
-    return told.format(steps=found.steps, time=duration(found.seconds), job=found.job)
+        told = _("{steps}. The time is unknown until an adaptation was measured in this workspace.")
+        return told.format(steps=steps)
+    told = _("{steps}, about {time} if nothing else runs (measured: {job}).")
+    return told.format(steps=steps, time=duration(found.seconds), job=found.job)
 
 
 def _told_verdict(version: ModelVersion, is_current: bool, verdict: Verdict, promotion: Promotion) -> str:

@@ -37,6 +37,7 @@ def preflight(workspace: Workspace, task: str, preset: str, gpu: GpuProbe) -> li
     """Everything, in the order in which it is shown."""
     return [
         *_cases(workspace, task),
+        *_cross_validation(workspace, task, preset),
         _model(workspace, task, preset),
         _disk(workspace.folder),
         _memory(),
@@ -72,7 +73,7 @@ def _cases(workspace: Workspace, task: str) -> list[Check]:
     train = [case for case in cases if case.role is Role.TRAIN]
     current = workspace.current_version(task)
     new = train if current is None else new_to(current, train)
-    return [_train(len(train), len(new), current.id if current else ""), _held_out(len(cases) - len(train))]
+    return [_train(len(train), len(new), current.id if current else ""), _held_out(len(train), len(cases) - len(train))]
 
 
 def _train(train: int, new: int, current: str) -> Check:
@@ -85,16 +86,35 @@ def _train(train: int, new: int, current: str) -> Check:
     return Check(name, "good", _("{count}, of which {new} are new or corrected since.").format(count=train, new=new))
 
 
-def _held_out(count: int) -> Check:
-    name = _("Held-out cases")
-    if count:
+def _held_out(train: int, count: int) -> Check:
+    from MedSeqFTLib.learning.split import suggested_split
+
+    name, split = _("Held-out cases"), suggested_split(train, count)
+    if split is None:
         return Check(name, "good", str(count))
-    return Check(
-        name,
-        "doubtful",
-        _("none, so nothing will show whether the new version is better."),
-        _("Accept at least one case with the role validation in Correct."),
-    )
+    if split.role.value == "validation":
+        mend = _("Hold out the next {count}: accept them with the role validation in Correct.")
+    else:
+        mend = _("Give the next {count} cases the role train, then hold one out with the role validation.")
+    mend = mend.format(count=split.next_cases)
+    if not count:
+        return Check(name, "doubtful", _("none, so nothing will show whether the new version is better."), mend)
+    found = _("{count} of {all}; with fewer than five, what they show is rough.")
+    return Check(name, "good", found.format(count=count, all=train + count), mend)
+
+
+def _cross_validation(workspace: Workspace, task: str, preset: str) -> list[Check]:
+    """Only where the preset asks for it and few cases are held out."""
+    from MedSeqFTLib.learning.folds import plan_folds
+    from MedSeqFTLib.learning.settings import adapt_settings
+
+    name, plan = _("Cross-validation"), plan_folds(workspace, task, adapt_settings(preset, {}))
+    if plan.why_not:
+        return [Check(name, "doubtful", _("none: {why}.").format(why=plan.why_not))]
+    if not plan.folds:
+        return []
+    found = _("{cases} new cases in {folds} folds, so stage A is trained {folds} times more.")
+    return [Check(name, "good", found.format(cases=sum(plan.sizes), folds=len(plan.folds)))]
 
 
 def _model(workspace: Workspace, task: str, preset: str) -> Check:
