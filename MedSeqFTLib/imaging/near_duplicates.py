@@ -75,8 +75,8 @@ def near_duplicates(
 def _refused(case: Case, stored: Case, found: NearDuplicate) -> NearDuplicateError:
     """What to tell whoever wants to accept `case`."""
     return NearDuplicateError(
-        f"{case.source_image or 'The image'} shows the same scan as the {stored.role.value} case {stored.id} of task {stored.task} "
-        f"(likeness {found.likeness:.2f}; from {ALIKE:g} on they count as one), so it cannot become a "
+        f"{case.source_image or 'The image'} shows the same scan as the {stored.role.value} case {stored.id} of task "
+        f"{stored.task} (likeness {found.likeness:.2f}; from {ALIKE:g} on they count as one), so it cannot become a "
         f"{case.role.value} case: what is measured must not be learned. Accept it as a {stored.role.value} case; if it "
         "is another scan after all, accept it with --allow-near-duplicate and the reason (in Slicer's Python console: "
         "near_duplicate_reason), which the audit log keeps.",
