@@ -62,6 +62,8 @@ def test_the_documented_story(scene: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert {pick.case for pick in logic.picks("M2")} == {"scan1", "scan2", "scan3", "scan5"}
     assert sum(pick.kept for pick in logic.picks("M2")) == 2
     check_export(names, scene)
+    assert names["problems"] == ()
+    assert [c.id for c in names["moved"].cases()] == [c.id for c in names["workspace"].cases()]
 
 
 def check_export(names: dict[str, Any], scene: Any) -> None:

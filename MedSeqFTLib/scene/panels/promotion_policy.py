@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.scene.panels.panel import on
 from MedSeqFTLib.scene.panels.session import Session
 
@@ -28,12 +29,18 @@ class PolicyChoice:
 
     def show(self) -> None:
         """The workspace's policy; what a person has chosen meanwhile stays, unless the policy itself has changed."""
-        logic = self._session.logic
-        now = (logic, logic.policy) if logic is not None else None
+        now = self._now()
         if now is not None and now != self._shown:
             self.ui.policyComboBox.setCurrentIndex(_ORDER.index(now[1].promotion))
         self._shown = now
         self.offer()
+
+    def _now(self) -> tuple[SceneLogic, Policy] | None:
+        logic = self._session.logic
+        try:
+            return (logic, logic.policy) if logic is not None else None
+        except WorkspaceError:  # the folder is gone, as Set-up says
+            return None
 
     def offer(self) -> None:
         """Whether the button can be pressed, and why not."""
