@@ -19,6 +19,7 @@ from MedSeqFTLib.commands import (
     case,
     demo,
     doctor,
+    drift,
     export,
     import_decathlon,
     init,
@@ -98,6 +99,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("segment")(segment.segment)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("drift")(drift.drift)
 app.add_typer(analyse.app, name="analyse")
 app.add_typer(audit.app, name="audit")
 app.add_typer(workspace.app, name="workspace")

@@ -25,6 +25,7 @@ from MedSeqFTLib.workspace.person import person
 if TYPE_CHECKING:
     from MedSeqFTLib.imaging.acceptance import Proposal
     from MedSeqFTLib.workspace.schema import Case
+    from MedSeqFTLib.workspace.workspace import Workspace
 
 app = typer.Typer(help="Cases: images with their reference segmentations.")
 RoleChoice = Literal["train", "validation"]
@@ -68,7 +69,7 @@ def add(
         Role(role),
         case_id=case_id,
         by=person(by),
-        proposal=_proposal(proposed_by, proposal),
+        proposal=_proposal(opened, task, proposed_by, proposal),
         near_duplicate_reason=near_duplicate_reason,
     )
     warn_of_case(case)
@@ -78,12 +79,17 @@ def add(
         say(f"Case {case.id} of task {case.task} is accepted as a {case.role.value} case.")
 
 
-def _proposal(version: str | None, path: Path | None) -> Proposal | None:
+def _proposal(workspace: Workspace, task: str, version: str | None, path: Path | None) -> Proposal | None:
     from MedSeqFTLib.imaging.acceptance import Proposal
+    from MedSeqFTLib.workspace.files import sha256_of
+    from MedSeqFTLib.workspace.segmentations import segmentation_of
 
-    if version is None and path is not None:
-        raise InputError("--proposal needs --proposed-by: which version proposed it?")
-    return Proposal(version, path) if version is not None else None
+    if version is None:
+        if path is not None:
+            raise InputError("--proposal needs --proposed-by: which version proposed it?")
+        return None
+    record = segmentation_of(workspace, task, sha256_of(path)) if path is not None and path.is_file() else None
+    return Proposal(version, path, record.confidence if record else None)
 
 
 def warn_of_case(case: Case) -> None:

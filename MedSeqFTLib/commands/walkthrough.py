@@ -103,7 +103,7 @@ class Walkthrough:
     def _accept(self, chapter: Chapter, pair: Pair, role: Role, proposed: Segmentation | None = None) -> Case:
         proposal = None
         if proposed is not None:
-            proposal = Proposal(proposed.version, segmentation_path(self.workspace, proposed))
+            proposal = Proposal(proposed.version, segmentation_path(self.workspace, proposed), proposed.confidence)
         return accept(
             self.workspace,
             chapter.task,

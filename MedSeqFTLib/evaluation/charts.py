@@ -29,8 +29,8 @@ def change_class(before: float | None, after: float | None) -> str:
 
 def dice_chart(before: float | None, after: float | None, low: float) -> str:
     """One row of a dumbbell plot from `low` to 1: an open dot before, a filled dot after, a bar between them."""
-    drawing = _Drawing(240, 20, _dice_words(before, after))
-    x = _Scale(low, 1.0, 8, 232)
+    drawing = Drawing(240, 20, _dice_words(before, after))
+    x = Scale(low, 1.0, 8, 232)
     drawing.line((8, 10), (232, 10), "grid")
     for tick in (low, (low + 1) / 2, 1.0):
         drawing.line((x(tick), 6), (x(tick), 14), "grid")
@@ -65,13 +65,13 @@ def loss_chart(stage: str, points: Sequence[LossPoint], names: Sequence[str]) ->
     The axis is logarithmic where a linear one would hide a curve. Values that are not finite are left out.
     """
     curves = _curves(points)
-    drawing = _Drawing(520, 230, f"Losses of {stage}: " + "; ".join(_curve_words(*curve) for curve in curves.items()))
+    drawing = Drawing(520, 230, f"Losses of {stage}: " + "; ".join(_curve_words(*curve) for curve in curves.items()))
     if not curves:
         drawing.write((260, 115), "no losses were recorded", "muted", "middle")
         return drawing.text()
     everything = [point for curve in curves.values() for point in curve]
     y = _value_scale([value for _, value in everything])
-    x = _Scale(min(step for step, _ in everything), max(step for step, _ in everything), 46, 512)
+    x = Scale(min(step for step, _ in everything), max(step for step, _ in everything), 46, 512)
     _draw_axes(drawing, x, y)
     for name, curve in curves.items():
         for part, weight in ((curve, "pale"), (_smoothed(curve), "")):
@@ -81,15 +81,15 @@ def loss_chart(stage: str, points: Sequence[LossPoint], names: Sequence[str]) ->
 
 def last_losses(points: Sequence[LossPoint]) -> list[tuple[str, str]]:
     """Name and last running mean of every loss, for the legend."""
-    return [(name, _short(_smoothed(curve)[-1][1])) for name, curve in _curves(points).items()]
+    return [(name, short(_smoothed(curve)[-1][1])) for name, curve in _curves(points).items()]
 
 
-def _draw_axes(drawing: _Drawing, x: _Scale, y: _Scale) -> None:
+def _draw_axes(drawing: Drawing, x: Scale, y: Scale) -> None:
     for tick in y.ticks():
         drawing.line((x.start, y(tick)), (x.end, y(tick)), "grid")
-        drawing.write((x.start - 6, y(tick) + 4), _short(tick), "muted", "end")
+        drawing.write((x.start - 6, y(tick) + 4), short(tick), "muted", "end")
     for tick in x.ticks():
-        drawing.write((x(tick), y.start + 22), _short(tick), "muted", "middle")
+        drawing.write((x(tick), y.start + 22), short(tick), "muted", "middle")
 
 
 class ScoredCase(NamedTuple):
@@ -105,15 +105,15 @@ class ScoredCase(NamedTuple):
 def selection_chart(rows: Sequence[ScoredCase]) -> str:
     """Pretext loss of every case, lowest first, with its 95 % interval; dashed where the decision was a tie."""
     ordered = sorted(rows, key=lambda row: row.mean)
-    drawing = _Drawing(1040, 210, _selection_words(rows))
+    drawing = Drawing(1040, 210, _selection_words(rows))
     if not ordered:
         drawing.write((520, 105), "no case was scored", "muted", "middle")
         return drawing.text()
-    y = _Scale(min(row.interval[0] for row in rows), max(row.interval[1] for row in rows), 186, 14)
+    y = Scale(min(row.interval[0] for row in rows), max(row.interval[1] for row in rows), 186, 14)
     step = min(974 / len(ordered), 974 / 12)
     for tick in y.ticks():
         drawing.line((50, y(tick)), (1030, y(tick)), "grid")
-        drawing.write((44, y(tick) + 4), _short(tick), "muted", "end")
+        drawing.write((44, y(tick) + 4), short(tick), "muted", "end")
     for number, row in enumerate(ordered):
         place = 56 + (number + 0.5) * step
         style = ("kept" if row.kept else "left-out") + (" tie" if row.tie else "")
@@ -130,7 +130,7 @@ def _selection_words(rows: Sequence[ScoredCase]) -> str:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Maps values low..high to places start..end on the drawing, by their logarithm if so wished."""
 
     low: float
@@ -171,7 +171,7 @@ class _Scale:
 
 
 @dataclass
-class _Drawing:
+class Drawing:
     """An SVG element with a title for screen readers."""
 
     width: float
@@ -224,15 +224,15 @@ def _thinned(curve: list[Point]) -> list[Point]:
 
 
 def _curve_words(name: str, curve: Sequence[Point]) -> str:
-    return f"{name} from {_short(curve[0][1])} to {_short(curve[-1][1])}"
+    return f"{name} from {short(curve[0][1])} to {short(curve[-1][1])}"
 
 
-def _value_scale(values: Sequence[float]) -> _Scale:
+def _value_scale(values: Sequence[float]) -> Scale:
     """From 0 where that shows every curve, or else logarithmic."""
     low, high = min(values), max(values)
     if low > 0 and high / low > 30:
-        return _Scale(low, high, 196, 12, logarithmic=True)
-    return _Scale(min(low, 0), max(high, 0) or 1, 196, 12)
+        return Scale(low, high, 196, 12, logarithmic=True)
+    return Scale(min(low, 0), max(high, 0) or 1, 196, 12)
 
 
 def _smoothed(curve: Sequence[Point]) -> list[Point]:
@@ -245,7 +245,7 @@ def _smoothed(curve: Sequence[Point]) -> list[Point]:
     return smooth
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """A number for an axis: 0.25, 1,200, 3e-05."""
     if value == 0:
         return "0"

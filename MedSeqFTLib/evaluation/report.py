@@ -16,8 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from MedSeqFTLib import __version__
-from MedSeqFTLib.evaluation import charts
+from MedSeqFTLib.evaluation import charts, drift_page
+from MedSeqFTLib.evaluation.bootstrap import SHARE
 from MedSeqFTLib.evaluation.charts import LossPoint
+from MedSeqFTLib.evaluation.drift import Drift
 from MedSeqFTLib.workspace.files import write_bytes_atomically
 from MedSeqFTLib.workspace.schema import Reading
 
@@ -111,6 +113,7 @@ class Report:
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     sections: Sequence[StageSection] = ()
+    drifts: Sequence[Drift] = ()  # of tasks
     lineage: Sequence[VersionRow] = ()
     files: Sequence[tuple[str, str]] = ()  # what it is, and its path
 
@@ -229,6 +232,11 @@ def page_environment() -> Environment:
         last_losses=charts.last_losses,
         selection_chart=lambda rows: Markup(charts.selection_chart([_selection(row) for row in rows])),
         dice_tables=dice_tables,
+        zip=zip,
+        interval_share=SHARE,
+        version_table=drift_page.version_table,
+        version_chart=lambda drift: Markup(drift_page.version_chart(drift)),
+        confidence_chart=lambda drift: Markup(drift_page.confidence_chart(drift)),
         software=f"MedSeqFT {__version__}",
     )
     return environment

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
-from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.imaging.correction import correction
 from MedSeqFTLib.imaging.descriptor import describe_image
 from MedSeqFTLib.imaging.geometry import Geometry
 from MedSeqFTLib.imaging.likeness import Scan
@@ -22,7 +22,7 @@ from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume, write_volume
 from MedSeqFTLib.workspace.anonymity import name_for, source_name
 from MedSeqFTLib.workspace.cases import IMAGE_FILE, SEGMENTATION_FILE, accept_case, check_new_case
 from MedSeqFTLib.workspace.files import sha256_of
-from MedSeqFTLib.workspace.schema import Case, Label, Role, Task
+from MedSeqFTLib.workspace.schema import Case, Correction, Label, Role, Task
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -32,6 +32,7 @@ class Proposal:
 
     version: str
     segmentation_path: Path | None = None
+    confidence: float | None = None  # see MedSeqFTLib.imaging.confidence
 
 
 def accept(
@@ -88,7 +89,7 @@ def accept(
         overlap_voxels=segmented.overlap_voxels,
         accepted_by=by,
         proposed_by=_known_version(workspace, proposal),
-        proposal_dice=agreement(proposal, segmented.image, task.labels, labels),
+        **corrected(proposal, segmented.image, task.labels, labels),
         seconds_spent=seconds,
         descriptor=describe_image(image),
     )
@@ -127,29 +128,21 @@ def _known_version(workspace: Workspace, proposal: Proposal | None) -> str | Non
     return workspace.version(proposal.version).id if proposal else None
 
 
-def agreement(
+class Corrected(TypedDict):
+    """The fields of a Case that tell what was changed in a proposal."""
+
+    proposal_dice: float | None
+    correction: Correction | None
+
+
+def corrected(
     proposal: Proposal | None, accepted: sitk.Image, task_labels: tuple[Label, ...], labels: tuple[Label, ...]
-) -> float | None:
-    """Mean Dice of the proposal with what was accepted, over the labels that the accepted segmentation speaks of."""
+) -> Corrected:
+    """What was changed in a proposal, over the labels that the accepted segmentation speaks of."""
     if proposal is None or proposal.segmentation_path is None:
-        return None
+        return Corrected(proposal_dice=None, correction=None)
     grid = Geometry.of(accepted)  # a proposal may be empty: the model found nothing, and a person drew it all
     proposed = read_label_map(proposal.segmentation_path, task_labels, grid, may_be_empty=True).image
-    values = [label.value for label in labels]
-    return mean_dice(sitk.GetArrayViewFromImage(accepted), sitk.GetArrayViewFromImage(proposed), values)
-
-
-def dice(first: NDArray[np.uint8], second: NDArray[np.uint8], value: int) -> float | None:
-    """Dice of one value in two label maps [z, y, x]; None if neither has it."""
-    a, b = first == value, second == value
-    voxels = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 2.0 * int(np.count_nonzero(a & b)) / voxels if voxels else None
-
-
-def mean_dice(first: NDArray[np.uint8], second: NDArray[np.uint8], values: list[int]) -> float:
-    """Mean Dice of two label maps [z, y, x] over the values that occur in either of them; both must not be empty."""
-    found = (dice(first, second, value) for value in values)
-    scores = [score for score in found if score is not None]
-    if not scores:
-        raise InputError("The two segmentations are both empty, so they cannot be compared.")
-    return sum(scores) / len(scores)
+    found = correction(proposed, accepted, labels, proposal.confidence)
+    scores = [score for score in found.dice.values() if score is not None]
+    return Corrected(proposal_dice=sum(scores) / len(scores), correction=found)

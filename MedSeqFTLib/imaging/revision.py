@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.acceptance import Proposal, agreement, count_voxels
+from MedSeqFTLib.imaging.acceptance import Proposal, corrected, count_voxels
 from MedSeqFTLib.imaging.geometry import Geometry, difference
 from MedSeqFTLib.imaging.segmentations import read_label_map, write_seg_nrrd
 from MedSeqFTLib.imaging.volumes import pixel_sha256, read_volume
@@ -52,7 +52,7 @@ def revise(
             "overlap_voxels": segmented.overlap_voxels,
             "accepted": now(),
             "accepted_by": by,
-            "proposal_dice": agreement(_proposal(workspace, case, grid), segmented.image, task.labels, labels),
+            **corrected(_proposal(workspace, case, grid), segmented.image, task.labels, labels),
             "seconds_spent": seconds,
         }
         return revise_case(workspace, case.model_copy(update=changes), file)
@@ -72,5 +72,6 @@ def _proposal(workspace: Workspace, case: Case, grid: Geometry) -> Proposal | No
     for record in segmentations(workspace, case.task):
         if (record.version, record.pixel_sha256) == (case.proposed_by, case.pixel_sha256):
             path = segmentation_path(workspace, record)
-            return Proposal(record.version, path if difference(Geometry.of_file(path), grid) is None else None)
+            fits = difference(Geometry.of_file(path), grid) is None
+            return Proposal(record.version, path if fits else None, record.confidence)
     return None

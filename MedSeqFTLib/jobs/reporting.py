@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from MedSeqFTLib.evaluation.drift import Drift, drift
 from MedSeqFTLib.evaluation.report import Report, write_report
 from MedSeqFTLib.jobs.job import REPORT_FILE
 from MedSeqFTLib.jobs.summary import lineage, stage_section
@@ -32,10 +33,17 @@ def write_workspace_report(workspace: Workspace, reporter: Reporter) -> Path:
         facts=_facts(workspace, adapted, tasks),
         notes=[] if adapted else ["No model has been adapted yet."],
         sections=sections,
+        drifts=_drifts(workspace, tasks),
         lineage=lineage(workspace),
         files=[("Workspace", str(workspace.folder))],
     )
     return write_report(report, workspace.folder / REPORT_FILE)
+
+
+def _drifts(workspace: Workspace, tasks: list[str]) -> list[Drift]:
+    """Of the tasks for which anything was proposed."""
+    found = [drift(workspace, task) for task in tasks]
+    return [one for one in found if one.cases or one.warning]
 
 
 def _what_was_learned(version: ModelVersion) -> str:

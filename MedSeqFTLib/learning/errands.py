@@ -177,4 +177,4 @@ def _proposal(workspace: Workspace, task: str, sha256: str | None, image: Path) 
         return None
     path = segmentation_path(workspace, record)
     moved = difference(Geometry.of_file(path), Geometry.of_file(image))
-    return Proposal(record.version, None if moved else path)
+    return Proposal(record.version, None if moved else path, record.confidence)

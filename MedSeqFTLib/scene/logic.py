@@ -36,6 +36,7 @@ from MedSeqFTLib.workspace.worklist import entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
+    from MedSeqFTLib.evaluation.drift import Drift
     from MedSeqFTLib.evaluation.report import DiceRow
 
 QUICK = 300  # records of a task that are read without anybody noticing
@@ -291,6 +292,12 @@ class SceneLogic:
     def roll_back(self, task: str, reason: str = "", by: str = "") -> ModelVersion | None:
         """Undo the last promotion of a task. Returns the version that is current now, if there is one."""
         return self.workspace.rollback(task, person(by), reason)
+
+    def drift(self, task: str) -> Drift:
+        """Whether corrections are shrinking version by version; may take a second: see `evaluation.drift`."""
+        from MedSeqFTLib.evaluation.drift import drift
+
+        return drift(self.workspace, task)
 
     # handing on
 

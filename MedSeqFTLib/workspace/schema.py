@@ -162,6 +162,15 @@ class Task(Document):
         return self
 
 
+class Correction(Part):
+    """What a person changed in a proposal: see MedSeqFTLib.imaging.correction. None where a figure is not defined."""
+
+    confidence: Share | None  # of the model in its proposal; None: not known
+    dice: dict[str, float | None]  # of proposal and accepted segmentation, by label name
+    surface: dict[str, float | None]  # mean distance of their surfaces, mm
+    changed: Share  # of the voxels that either of them labels, those that differ
+
+
 class Revision(Part):
     """An earlier segmentation of a case. Its file stays beside the newer ones: see MedSeqFTLib.workspace.cases."""
 
@@ -171,6 +180,7 @@ class Revision(Part):
     accepted: datetime
     accepted_by: str = ""
     proposal_dice: float | None = None
+    correction: Correction | None = None
     seconds_spent: Seconds | None = None
 
 
@@ -206,6 +216,7 @@ class Case(Document):
     accepted_by: str = ""
     proposed_by: str | None = None  # the model version whose proposal was corrected
     proposal_dice: float | None = None  # mean Dice between proposal and accepted segmentation
+    correction: Correction | None = None  # of the proposal; None: there was none, or an older program stored the case
     seconds_spent: Seconds | None = None  # on correcting it, pauses apart; None: not counted
     descriptor: tuple[float, ...] | None = None  # see MedSeqFTLib.imaging.descriptor
     near_duplicate: NearDuplicate | None = None  # that was known when the case was accepted

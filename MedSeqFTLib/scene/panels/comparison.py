@@ -157,7 +157,7 @@ def agreement(workspace: Workspace, records: list[Segmentation]) -> Agreements:
     """
     import SimpleITK as sitk
 
-    from MedSeqFTLib.imaging.acceptance import dice
+    from MedSeqFTLib.imaging.correction import dice
     from MedSeqFTLib.imaging.segmentations import read_label_map
     from MedSeqFTLib.workspace.segmentations import verify_segmentation
 
