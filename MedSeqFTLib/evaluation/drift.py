@@ -197,7 +197,7 @@ def _confidence_text(cases: Sequence[Corrected]) -> str:
     if found is None:
         return f"The confidence, or the correction, is the same in all {len(pairs)} cases: nothing can be told of it."
     correlation, chance = found
-    figures = f"rank correlation with Dice {correlation:+.2f}, p = {chance:.3f}, {len(pairs)} cases"
+    figures = f"rank correlation with Dice {correlation:+.2f}, {_chance(chance)}, {len(pairs)} cases"
     if chance >= RELATED:
         return f"The confidence has not been shown to tell how much is corrected ({figures})."
     return f"The surer the model, the {'less' if correlation > 0 else 'more'} is corrected ({figures})."
@@ -221,6 +221,10 @@ def _fall(records: Sequence[Segmentation]) -> str:
         return ""
     return (
         f"The confidence has fallen: {median(late):.3f} in the last {RECENT} volumes, {median(early):.3f} in the "
-        f"{len(before)} segmented{of} before (medians; Mann-Whitney p = {chance:.3f}). Look at what has changed: "
+        f"{len(before)} segmented{of} before (medians; Mann-Whitney {_chance(chance)}). Look at what has changed: "
         "another scanner, protocol or kind of patient?"
     )
+
+
+def _chance(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -8,6 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.scene.panels.corrections import Corrections
 from MedSeqFTLib.scene.panels.job_watch import duration
 from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
 from MedSeqFTLib.scene.panels.segment import percent
@@ -31,6 +32,7 @@ class WorklistPanel(Panel):
         self._listed: list[Row] = []  # those in the table
         self._texts: list[tuple[str, ...]] = []  # that the table shows
         self._reason = self._suggested = ""
+        self._corrections = Corrections(ui, session)
         ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
         on(ui.worklistSearchLineEdit.textChanged, self._search)
         on(ui.suggestButton.clicked, self._suggest)
@@ -49,6 +51,7 @@ class WorklistPanel(Panel):
         if not any(row.is_open and row.name == self._suggested for row in self._rows):
             self._suggested = self._reason = ""
         self._list(chosen.name if chosen else "")
+        self._corrections.show()
         if not self._reason:
             self._state.text = self._counted()
 
@@ -83,6 +86,9 @@ class WorklistPanel(Panel):
     def scene_closing(self) -> None:
         self._rows, self._listed, self._texts = [], [], []  # rows would keep volumes in memory
         self.ui.worklistTableWidget.setRowCount(0)
+
+    def close(self) -> None:
+        self._corrections.close()
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None  # without a workspace there is an obstacle
