@@ -19,7 +19,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 ALIKE = 0.8  # likeness from which two scans count as one
 PATIENCE = 5.0  # seconds in which thumbnails of older cases are made when another case is accepted
 _CELLS = 48  # on the longest side, at most
-_SCANS = 4  # of each role that are read and compared
+SCANS = 6  # of each role that are read and compared
 _WORTH_A_LOOK = 0.45  # likeness of thumbnails below which the scans are not read
 
 
@@ -62,7 +62,7 @@ def near_duplicates(
     """
     alike = [(score, k.case) for score, k in most_alike(scan, known) if score >= _WORTH_A_LOOK]
     other, same = ([pair for pair in alike if (pair[1].role is case.role) is own] for own in (False, True))
-    for _, stored in [*other[:_SCANS], *same[:_SCANS]]:
+    for _, stored in [*other[:SCANS], *same[:SCANS]]:
         identical = stored.pixel_sha256 == case.pixel_sha256
         if identical and stored.role is case.role:
             continue

@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from MedSeqFTLib.imaging.likeness import Scan
-from MedSeqFTLib.imaging.near_duplicates import ALIKE, near_duplicates, same_scan
+from MedSeqFTLib.imaging.near_duplicates import ALIKE, SCANS, near_duplicates, same_scan
 from MedSeqFTLib.imaging.thumbnails import Known, Thumbnail, keep, known_cases, most_alike
 from MedSeqFTLib.imaging.volumes import read_volume
 from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE
@@ -176,7 +176,7 @@ def _compare(folder: Path, count: int) -> None:
     ]
     for change in CHANGES:
         found = list(_copies(change, images, scans, known))
-        missed = sum(score < ALIKE or rank >= 4 for score, rank in found)
+        missed = sum(score < ALIKE or rank >= SCANS for score, rank in found)
         scores = np.array([score for score, _ in found])
         text = f"lowest {scores.min():.3f}, median {np.median(scores):.3f}, missed {missed} of {len(found)}"
         print(f"  {change.__name__:16} {text}, worst rank {max(rank for _, rank in found) + 1}", flush=True)
