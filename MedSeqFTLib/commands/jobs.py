@@ -128,10 +128,11 @@ def resume(
     """Go on with an interrupted, cancelled or failed job from its last checkpoint."""
     from MedSeqFTLib.commands.outcome import wait_or_leave
     from MedSeqFTLib.jobs import control
+    from MedSeqFTLib.jobs.events import end_of_events
 
     opened = open_workspace(workspace)
     folder = _chosen(opened, job)
-    _, offset = folder.events()
+    offset = end_of_events(folder.events_path)
     control.resume(opened, folder.id)
     wait_or_leave(opened, folder, wait, as_json, offset)
 

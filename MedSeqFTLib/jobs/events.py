@@ -1,12 +1,16 @@
 """The event stream of a job: one JSON object a line, only ever appended, readable while it is being written.
 
+A job may run for days. Whoever needs the whole stream gets it thinned: everything that was told, and of the progress as
+much as a curve needs, always with the last of each stage. Memory is bounded by what is kept, not by the file.
+
 A worker that is killed in the middle of a line leaves a torn line. Readers leave it out; the next writer removes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +21,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.files import append_line, remove_torn_line, storage_errors
 
+_CHATTY = (b'"kind":"message"', b'"kind":"warning"')
 EventKind = Literal["queued", "started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
 CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
 _LONGEST_TEXT = 4000  # characters
 _TAIL = 65536  # bytes; longer than any line
+_BLOCK = 1 << 20  # bytes that are read at once
+MOST_PROGRESS = 4000  # events of a thinned stream
+_MOST_WARNINGS = 100  # that a reader remembers
+_MOST_TOLD = 1000  # messages and warnings each, the newest
 
 
 def _finite_or_none(value: object) -> object:
@@ -101,6 +110,62 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     return [_parse(line, path) for line in whole.split(b"\n") if line], offset + len(whole)
 
 
+def thinned_events(path: Path, most: int = MOST_PROGRESS) -> tuple[list[Event], int]:
+    """All events, but of the progress at most `most` and the last of each stage, and the newest messages.
+
+    Fed to `Progress`, they lead to the same as all events would, old warnings apart. Returns and raises as
+    `read_events`.
+    """
+    kept, offset = _Kept(most), 0
+    for line in _whole_lines(path):
+        offset += len(line) + 1
+        if line:
+            kept.take(line)
+    return [_parse(line, path) for line in kept.lines()], offset
+
+
+class _Kept:
+    """Lines of a stream, thinned as they come: when there are too many, every other goes, and fewer are taken."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._stride, self._seen = most, 1, 0
+        self._progress: list[tuple[int, bytes]] = []  # with the line's number
+        self._told: list[tuple[int, bytes]] = []
+        self._messages: dict[bytes, deque[tuple[int, bytes]]] = {}
+        self._last: list[tuple[int, bytes]] = []  # progress of the present stage, none or one
+
+    def take(self, line: bytes) -> None:
+        """The next line."""
+        self._seen += 1
+        numbered = (self._seen, line)
+        if b'"kind":"progress"' in line:
+            self._last = [numbered]
+            if self._seen % self._stride == 0:
+                self._progress.append(numbered)
+            if len(self._progress) > self._most:
+                self._stride *= 2
+                self._progress = self._progress[::2]
+            return
+        kind = next((kind for kind in _CHATTY if kind in line), None)
+        if kind is None:  # a stage begins, or the job ends: the last of what came before stays
+            self._told += [*self._last, numbered]
+            self._last = []
+        else:
+            self._messages.setdefault(kind, deque(maxlen=_MOST_TOLD)).append(numbered)
+
+    def lines(self) -> list[bytes]:
+        """What is kept, in the order in which it came."""
+        messages = (numbered for kept in self._messages.values() for numbered in kept)
+        return [line for _number, line in sorted({*self._progress, *self._told, *self._last, *messages})]
+
+
+def end_of_events(path: Path) -> int:
+    """The offset behind the last whole line. Raises WorkspaceError."""
+    size = path.stat().st_size if path.exists() else 0
+    tail = _read_from(path, max(0, size - _TAIL))
+    return max(0, size - _TAIL) + tail.rfind(b"\n") + 1
+
+
 def last_event(path: Path) -> Event | None:
     """The last whole line, however long the file. None: there is none yet. Raises WorkspaceError."""
     size = path.stat().st_size if path.exists() else 0
@@ -111,14 +176,23 @@ def last_event(path: Path) -> Event | None:
 def events_of_kind(path: Path, kind: EventKind) -> list[Event]:
     """All events of a kind, without understanding the others: quick for a long file. Raises WorkspaceError."""
     mark = f'"kind":"{kind}"'.encode()  # as it is written; in a text it would be escaped
-    return [_parse(line, path) for line in _read_from(path, 0).split(b"\n")[:-1] if mark in line]
+    return [_parse(line, path) for line in _whole_lines(path) if mark in line]
 
 
-def _read_from(path: Path, offset: int) -> bytes:
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Without their ends, block by block."""
+    offset, rest = 0, b""
+    while data := _read_from(path, offset, _BLOCK):
+        offset += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+
+
+def _read_from(path: Path, offset: int, most: int = -1) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read()
+            return file.read(most)
     except FileNotFoundError:
         return b""
     except OSError as error:
@@ -145,7 +219,7 @@ class Progress:
     seconds_left: float | None = None
     device: str | None = None
     text: str | None = None  # what it does at present, or why it failed
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # the newest
     version: str | None = None
     starts: int = 0  # more than one: the job was resumed
     first_time: datetime | None = None
@@ -161,7 +235,7 @@ class Progress:
         if event.kind == "queued":
             return
         if event.kind == "warning":
-            self.warnings.append(event.text or "")
+            self.warnings = [*self.warnings[1 - _MOST_WARNINGS :], event.text or ""]
         elif event.kind in ("stage", "progress"):
             self._move(event)
         else:

@@ -35,7 +35,7 @@ class Following:
         return self.state in ACTIVE
 
     def poll(self) -> list[Event]:
-        """The events since the last call; `progress` and `state` are brought up to date.
+        """The events since the last call, the first time thinned; `progress` and `state` are brought up to date.
 
         Raises:
             WorkspaceError: the job's folder is gone, or cannot be read.
@@ -52,7 +52,10 @@ class Following:
         if self._kill_at is not None and self.is_active and time.monotonic() > self._kill_at:
             self._kill_at = None
             self.state = control.kill(self.folder)
-        events, self._offset = self.folder.events(self._offset)
+        if self._offset == 0:  # after a restart there may be the events of days
+            events, self._offset = self.folder.thinned_events()
+        else:
+            events, self._offset = self.folder.events(self._offset)
         for event in events:
             self.progress.follow(event)
         return events

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, model_validator
 
 from MedSeqFTLib.jobs import system
-from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events
+from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events, thinned_events
 from MedSeqFTLib.learning.errand_settings import INPUT_FOLDER, RESULT_FILE
 from MedSeqFTLib.workspace.files import read_json, storage_errors
 from MedSeqFTLib.workspace.remembered import Stamp, settled_stamp
@@ -141,10 +141,14 @@ class JobFolder:
         """The events from a byte offset on, and the offset for the next call. Raises WorkspaceError."""
         return read_events(self.events_path, offset)
 
+    def thinned_events(self) -> tuple[list[Event], int]:
+        """Of the whole stream what a curve or a summary needs: see `events.thinned_events`."""
+        return thinned_events(self.events_path)
+
     def progress(self) -> Progress:
         """All events so far, summed up. Raises WorkspaceError."""
         progress = Progress()
-        for event in self.events()[0]:
+        for event in self.thinned_events()[0]:
             progress.follow(event)
         return progress
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import MedSeqFTLib
 from MedSeqFTLib.errors import JobError, WorkspaceError
 from MedSeqFTLib.jobs import system
-from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.jobs.events import Event, EventWriter, end_of_events
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.jobs.worker import EXIT_BUSY
 from MedSeqFTLib.workspace.files import storage_errors
@@ -26,7 +26,7 @@ class WorkspaceBusy(WorkspaceError):
 
 
 def start_worker(folder: JobFolder, python: str | None, runner: str | None, timeout: float, wait: bool) -> None:
-    _, offset = folder.events()
+    offset = end_of_events(folder.events_path)
     if not wait:  # until the worker speaks, this is all that tells a job that begins from one that has ended
         append_event(folder, Event(kind="queued"))
     process = _launch(folder, python or sys.executable, runner)

@@ -13,7 +13,7 @@ from MedSeqFTLib.learning.progress import Dice
 
 _CANCEL_INTERVAL = 0.5  # seconds between two looks for the cancel flag
 _SHORTEST_INTERVAL = 0.25  # seconds between two progress events of a young job ...
-_LONGEST_INTERVAL = 2.0  # ... and of one that has run for half an hour, so that a night's events stay a small file
+_LONGEST_INTERVAL = 30.0  # ... and of one that has run for eight hours, so that the events of days stay a small file
 _ENOUGH = 0.02  # of what is left must have been measured before the time left is told
 _SMOOTHING = 30.0  # seconds over which the speed is averaged
 

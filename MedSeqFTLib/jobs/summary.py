@@ -69,7 +69,7 @@ def losses_of(workspace: Workspace, version: ModelVersion) -> dict[str, LossPoin
     """Losses over the steps of each stage of the job that made a version; empty if the job's folder is gone."""
     losses: dict[str, LossPoints] = {}
     folder = job_folder(workspace, version.job) if version.job else None
-    for event in folder.events()[0] if folder and folder.events_path.exists() else []:
+    for event in folder.thinned_events()[0] if folder and folder.events_path.exists() else []:
         if event.kind == "progress" and event.losses and event.stage and event.step is not None:
             points = {name: value for name, value in event.losses.items() if value is not None}
             losses.setdefault(event.stage, []).append((event.step, points))

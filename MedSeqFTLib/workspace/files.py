@@ -187,9 +187,16 @@ def remove_torn_line(path: Path) -> None:
     if not path.exists():
         return
     with path.open("r+b") as file:
-        kept = file.read().rfind(b"\n") + 1
-        if kept < file.tell():
-            file.truncate(kept)
+        size, block = file.seek(0, os.SEEK_END), _CHUNK
+        while True:  # from its end: it may be long
+            start = max(0, size - block)
+            file.seek(start)
+            kept = file.read(block).rfind(b"\n") + 1
+            if kept or not start:
+                break
+            block *= 4
+        if start + kept < size:
+            file.truncate(start + kept)
 
 
 def append_line(file: BinaryIO, path: Path, line: bytes, flush: bool) -> None:

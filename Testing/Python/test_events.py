@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import pytest
 
 from MedSeqFTLib.errors import StorageError
-from MedSeqFTLib.jobs.events import Event, EventWriter, Progress, last_event, read_events
+from MedSeqFTLib.jobs import events as events_module
+from MedSeqFTLib.jobs.events import (
+    Event,
+    EventWriter,
+    Progress,
+    end_of_events,
+    events_of_kind,
+    last_event,
+    read_events,
+    thinned_events,
+)
 
 
 @pytest.fixture
@@ -146,3 +157,83 @@ def test_progress_of_a_resumed_job_forgets_why_it_failed():
     for kind, text in (("started", None), ("failed", "disk full"), ("started", None)):
         progress.follow(Event(kind=kind, text=text))
     assert (progress.text, progress.starts) == (None, 2)
+
+
+def write_long_job(path, steps, warnings=0):
+    """Two stages of so many steps, a resume in between, and an end."""
+    with EventWriter(path) as writer:
+        for stage in ("A", "B"):
+            writer.append(Event(kind="started"))
+            writer.append(Event(kind="stage", stage=stage, step=0, total=steps))
+            for step in range(1, steps + 1):
+                losses = {"dice": 1 / step, "feature": 0.25}
+                writer.append(Event(kind="progress", stage=stage, step=step, total=steps, loss=1 / step, losses=losses))
+                if step <= warnings:
+                    writer.append(Event(kind="warning", text=f"warning {step} of {stage}"))
+        writer.append(Event(kind="finished", version="M7"))
+
+
+def summed_up(events):
+    progress = Progress()
+    for event in events:
+        progress.follow(event)
+    return progress
+
+
+def test_a_thinned_stream_tells_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(events_module, "_BLOCK", 1000)  # lines go over the borders of blocks
+    path = tmp_path / "events.jsonl"
+    write_long_job(path, 5000, warnings=3)
+    everything, end = read_events(path)
+    thinned, offset = thinned_events(path, most=200)
+    assert offset == end == end_of_events(path)
+    assert summed_up(thinned) == summed_up(everything)
+    assert [e for e in thinned if e.kind != "progress"] == [e for e in everything if e.kind != "progress"]
+    assert [e.time for e in thinned] == sorted(e.time for e in thinned)
+    curve = {stage: [e.step for e in thinned if e.kind == "progress" and e.stage == stage] for stage in "AB"}
+    for steps in curve.values():
+        assert 40 <= len(steps) <= 160
+        assert steps == sorted(steps) and steps[-1] == 5000
+    assert events_of_kind(path, "started") == [e for e in everything if e.kind == "started"]
+
+
+def test_a_short_stream_is_not_thinned(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write_long_job(path, 50, warnings=2)
+    assert thinned_events(path) == read_events(path)
+
+
+def test_a_thinned_stream_goes_on_where_it_ended_and_leaves_out_a_torn_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write_long_job(path, 300)
+    whole = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b'{"kind":"mess')
+    _, offset = thinned_events(path, most=50)
+    assert offset == whole == end_of_events(path)
+    with EventWriter(path) as writer:
+        writer.append(Event(kind="queued"))
+    assert [event.kind for event in read_events(path, offset)[0]] == ["queued"]
+    assert thinned_events(tmp_path / "missing.jsonl") == ([], 0)
+
+
+def test_old_warnings_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(events_module, "_MOST_TOLD", 10)
+    path = tmp_path / "events.jsonl"
+    write_long_job(path, 30, warnings=30)
+    told = [event.text for event in thinned_events(path)[0] if event.kind == "warning"]
+    assert told == [f"warning {number} of B" for number in range(21, 31)]
+    assert len(summed_up(Event(kind="warning", text=str(number)) for number in range(500)).warnings) == 100
+
+
+@pytest.mark.slow
+def test_hundreds_of_thousands_of_events_take_little_memory(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write_long_job(path, 150_000)
+    assert path.stat().st_size > 40e6
+    tracemalloc.start()
+    thinned, _ = thinned_events(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+    assert (thinned[-1].version, summed_up(thinned).step) == ("M7", 150_000)

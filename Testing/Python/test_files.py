@@ -303,3 +303,12 @@ def test_name_from_makes_a_good_name_or_refuses(text: str) -> None:
 )
 def test_name_from(text: str, name: str) -> None:
     assert name_from(text, "case") == name
+
+
+def test_a_torn_line_of_a_long_file_is_cut_off_wherever_the_last_whole_one_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_CHUNK", 16)
+    for kept in (b"", b"a\n", b"a line that is longer than many blocks" * 9 + b"\n"):
+        for torn in (b"", b"torn", b"torn" * 30):
+            (tmp_path / "lines").write_bytes(kept + torn)
+            files.remove_torn_line(tmp_path / "lines")
+            assert (tmp_path / "lines").read_bytes() == kept

@@ -147,3 +147,19 @@ def test_only_some_are_listed_and_the_others_are_found_by_name(
     assert ui.openButton.enabled
     ui.worklistSearchLineEdit.text = ""
     assert "scan-5" in [row[0] for row in table(window)]  # what is chosen stays in the list
+
+
+def test_the_plot_of_a_long_job_stays_small(window: Window) -> None:  # noqa: F811
+    from MedSeqFTLib.scene.panels import chart
+
+    plot = chart.Chart("Losses", "step", "loss")
+    plot.add("loss", [(0, 5.0)])
+    plot.show()
+    for block in range(12):
+        plot.add("loss", [(step, 1 / step) for step in range(1000 * block + 1, 1000 * block + 1001)])
+    table = plot._tables["loss"].GetTable()
+    assert 1000 <= table.GetNumberOfRows() == len(plot._lines["loss"]) <= chart.MOST
+    steps = [table.GetColumn(0).GetValue(row) for row in range(table.GetNumberOfRows())]
+    assert steps == sorted(steps) and steps[-1] == 12_000
+    assert [table.GetColumn(index).GetName() for index in range(2)] == ["step", "loss"]
+    plot.remove()

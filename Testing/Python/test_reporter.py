@@ -48,7 +48,12 @@ def test_few_events_a_second_but_the_first_and_the_last(reporter, clock):
 
 def test_events_of_a_long_job_become_rarer(reporter, clock):
     run(reporter, clock, "A", 20_000, 1.0)
-    assert 9_000 <= len(steps_written(reporter)) <= 12_000
+    assert 3_000 <= len(steps_written(reporter)) <= 6_000
+
+
+def test_a_week_takes_a_few_megabytes(reporter, clock):
+    run(reporter, clock, "A", 60_480, 10.0)
+    assert len(steps_written(reporter)) <= 30_000
 
 
 def test_losses_are_converted_only_when_they_are_written(reporter, clock):

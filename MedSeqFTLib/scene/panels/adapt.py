@@ -121,7 +121,7 @@ class AdaptPanel(Panel):
             self._plot.begin(_("Losses"))
             return
         self._begin_plot(job)
-        self._plot.take_in(job.folder.events()[0])
+        self._plot.take_in(job.folder.thinned_events()[0])
         if job.state != "finished":
             self._watch.follow(job)
             self.ui.adaptCollapsibleButton.collapsed = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import slicer
 import vtk
 
+MOST = 4000  # points of a line; when there are more, every other goes
 _BLUE, _ORANGE, _GREEN, _RED = (0.12, 0.47, 0.71), (0.9, 0.4, 0.0), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16)
 _COLORS = (_BLUE, _ORANGE, _GREEN, _RED, (0.58, 0.4, 0.74), (0.4, 0.4, 0.4))
 
@@ -50,7 +52,12 @@ class Chart:
         if self._bars:
             self.clear()
         points = list(points)
-        self._lines.setdefault(name, []).extend(points)
+        line = self._lines.setdefault(name, [])
+        line.extend(points)
+        if len(line) > MOST:
+            line[:] = line[::-1][:: math.ceil(2 * len(line) / MOST)][::-1]  # the last stays
+            self._empty(name)
+            points = line
         if self.is_shown and points:
             self._grow(name, points)
 
@@ -101,6 +108,12 @@ class Chart:
             column.Modified()
         node.GetTable().Modified()
         node.Modified()
+
+    def _empty(self, name: str) -> None:
+        if name in self._tables:
+            table = self._tables[name].GetTable()
+            for index in range(table.GetNumberOfColumns()):
+                table.GetColumn(index).Initialize()
 
     def _new_line(self, name: str) -> Any:
         node = self._added("vtkMRMLTableNode", f"{name} table")
