@@ -23,8 +23,8 @@ from pydantic import Field
 
 import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
-from MedSeqFTLib.workspace.audit import note
-from MedSeqFTLib.workspace.audit_check import verify_log
+from MedSeqFTLib.workspace.audit import answers_for, note
+from MedSeqFTLib.workspace.audit_check import Log, read_log
 from MedSeqFTLib.workspace.contents import MOVING, File, files_of, sorted_out
 from MedSeqFTLib.workspace.files import atomic_path, document_bytes, refuse_too_little_room, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
@@ -160,7 +160,8 @@ class _Packing:
                     for unit in missing:
                         self._pack_together(unit)
             self._pack(file for file in self._wanted() if file.parts[0] not in MOVING)
-            manifest = self._manifest()
+            log = read_log(self._workspace)
+        manifest = self._manifest(log)
         self._write(MANIFEST, document_bytes(manifest))
         return manifest
 
@@ -218,15 +219,15 @@ class _Packing:
         info.external_attr = 0o600 << 16  # patient data: whoever unpacks it by hand shares it with nobody
         return info
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self, log: Log) -> Manifest:
         check_member_names(self._members, f"The workspace {self._workspace.folder}")
         _, others = sorted_out(files_of(self._workspace.folder), self._jobs)
-        log = verify_log(self._workspace)
+        documents = {name: member.sha256 for name, member in self._members.items() if answers_for(name)}
         return Manifest(
             audit_head=log.head,
             files=self._members,
             left_out={why: Left(files=len(them), size=sum(f.size for f in them)) for why, them in others.items()},
-            problems=(*log.problems, *damaged(self._workspace, self._members)),
+            problems=(*log.against(documents).problems, *damaged(self._workspace, self._members)),
         )
 
 
@@ -239,10 +240,15 @@ def _chunks(file: File, source: BinaryIO) -> Iterator[bytes]:
 
 
 def damaged(workspace: Workspace, members: dict[str, Member]) -> list[str]:
-    """What of a workspace differs from the checksums in its documents, told by those of an archive."""
+    """What of a workspace differs from the checksums in its documents, told by those of an archive.
+
+    What is on the disk and not in the archive is newer than that.
+    """
     found, problems = recorded_files(workspace)
     for file in found:
         member = members.get(file.path.relative_to(workspace.folder).as_posix())
+        if member is None and file.path.exists():
+            continue
         if problem := file.problem(member.sha256 if member else None):
             problems.append(problem)
     return problems

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -119,6 +120,16 @@ def present(workspace: Workspace, skip: Mapping[str, str] | None = None) -> dict
     paths = (path for pattern in _PATTERNS for path in sorted(workspace.folder.glob(pattern)))
     names = {_name(workspace, path): path for path in paths if path.is_file()}
     return {name: sha256_of(path) for name, path in names.items() if name not in (skip or {}) and not _is_hidden(name)}
+
+
+def answers_for(name: str) -> bool:
+    """True for the name of a document whose hash the log holds; as `present`, without looking at the disk."""
+    parts = name.split("/")
+    patterns = (pattern.split("/") for pattern in _PATTERNS)
+    return not _is_hidden(name) and any(
+        len(pattern) == len(parts) and all(fnmatchcase(*pair) for pair in zip(parts, pattern, strict=True))
+        for pattern in patterns
+    )
 
 
 def _is_hidden(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from MedSeqFTLib.errors import WorkspaceError
@@ -28,6 +28,30 @@ def verify(workspace: Workspace, progress: Progress = lambda done, total: None) 
 
 def verify_log(workspace: Workspace) -> AuditResult:
     """Check the chain of lines, then the documents against it."""
+    return read_log(workspace).against(present(workspace))
+
+
+@dataclass(frozen=True)
+class Log:
+    """The audit log at one moment, its chain checked."""
+
+    entries: tuple[AuditEntry, ...]
+    head: str
+    problems: tuple[str, ...]
+
+    def against(self, actual: Mapping[str, str]) -> AuditResult:
+        """Compare with documents of the same moment: their names and hashes."""
+        problems = list(self.problems)
+        if not self.entries and not problems:
+            if set(actual) <= {WORKSPACE_FILE}:  # nothing was done yet
+                return AuditResult(0, FIRST, ())
+            problems.append(f"{AUDIT_FILE} is missing: nothing can be checked against it.")
+        problems += _documents(actual, self.entries)
+        return AuditResult(len(self.entries), self.head, tuple(problems))
+
+
+def read_log(workspace: Workspace) -> Log:
+    """Check the chain of lines."""
     found: list[AuditEntry] = []
     head, problems = FIRST, []
     try:
@@ -38,17 +62,11 @@ def verify_log(workspace: Workspace) -> AuditResult:
             head = line
     except WorkspaceError as error:
         problems.append(str(error))
-    if not found and not problems:
-        if set(present(workspace)) <= {WORKSPACE_FILE}:  # nothing was done yet
-            return AuditResult(0, FIRST, ())
-        problems.append(f"{AUDIT_FILE} is missing: nothing can be checked against it.")
-    problems += _documents(workspace, found)
-    return AuditResult(len(found), head, tuple(problems))
+    return Log(tuple(found), head, tuple(problems))
 
 
-def _documents(workspace: Workspace, found: list[AuditEntry]) -> Iterator[str]:
+def _documents(actual: Mapping[str, str], found: Sequence[AuditEntry]) -> Iterator[str]:
     expected = {name: sha256 for entry in found for name, sha256 in entry.documents.items()}
-    actual = present(workspace)
     unfinished = _allowed_of_the_last(found)
     for name in sorted({*expected, *actual}):
         is_now, should_be = actual.get(name, NOTHING), expected.get(name, NOTHING)
@@ -62,7 +80,7 @@ def _documents(workspace: Workspace, found: list[AuditEntry]) -> Iterator[str]:
             yield f"{name} was altered: it is not what the audit log says."
 
 
-def _allowed_of_the_last(found: list[AuditEntry]) -> dict[str, str]:
+def _allowed_of_the_last(found: Sequence[AuditEntry]) -> dict[str, str]:
     """The newest act may have been interrupted before it was done: then its documents are as they were before."""
     if not found:
         return {}

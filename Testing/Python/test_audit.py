@@ -196,3 +196,10 @@ def test_the_command_tells_what_was_altered(workspace: Workspace) -> None:
     result = CliRunner().invoke(app, ["audit", "verify", *arguments])
     assert result.exit_code == 1
     assert "models/current.json was altered" in result.stdout
+
+
+def test_the_names_that_the_log_answers_for_are_those_that_it_finds(workspace: Workspace) -> None:
+    names = {path.relative_to(workspace.folder).as_posix() for path in workspace.folder.rglob("*") if path.is_file()}
+    assert {name for name in names if audit.answers_for(name)} == set(audit.present(workspace))
+    assert not audit.answers_for("cases/brain/.tmp-1/case.json")
+    assert not audit.answers_for("models/M1/deeper/version.json")
