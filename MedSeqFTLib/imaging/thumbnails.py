@@ -184,6 +184,10 @@ def _nearest_from_afar(ours: Sampled, known: Sequence[Known]) -> NDArray[np.intp
 
 def _halved(values: Array) -> Array:
     """Means of 2 x 2 x 2 cells, in the corner of a cube."""
-    cube = np.zeros((2 * _FROM_AFAR,) * 3, np.float32)
-    cube[tuple(map(slice, values.shape))] = values
-    return cube.reshape((_FROM_AFAR, 2) * 3).mean((1, 3, 5))
+    counts = [(side + 1) // 2 for side in values.shape]
+    even = np.zeros([2 * count for count in counts], np.float32)
+    even[tuple(map(slice, values.shape))] = values
+    cube = np.zeros((_FROM_AFAR,) * 3, np.float32)
+    pairs = [size for count in counts for size in (count, 2)]
+    cube[tuple(map(slice, counts))] = even.reshape(pairs).mean((1, 3, 5))
+    return cube
