@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import SimpleITK as sitk
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry
@@ -21,7 +23,7 @@ from MedSeqFTLib.scene.proposals import proposal_of
 from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
 from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, kept_name, volume_grid
 from MedSeqFTLib.workspace.names import checked_name
-from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
+from MedSeqFTLib.workspace.schema import Case, Label, Role, Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -173,13 +175,33 @@ def open_case(workspace: Workspace, task: str, case_id: str, scene: Any) -> tupl
         InputError: there is no such case.
         WorkspaceError: a file of the case is damaged.
     """
+    return place_case(read_case(workspace, task, case_id), scene)
+
+
+class StoredCase(NamedTuple):
+    """A case with its files in memory."""
+
+    case: Case
+    image: sitk.Image
+    label_map: sitk.Image
+    labels: tuple[Label, ...]  # that it speaks of
+
+
+def read_case(workspace: Workspace, task: str, case_id: str) -> StoredCase:
+    """The part of `open_case` that takes long and touches no scene: it may be done on a thread. Raises as that."""
     case = workspace.case(task, case_id)
     workspace.verify_case(case)
     labels = workspace.task(task).labels
     image = read_volume(workspace.image_path(case))
     stored = read_label_map(workspace.segmentation_path(case), labels, Geometry.of(image))
-    volume = add_volume(scene, image, case.id)
-    segmentation = add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{case.id} accepted")
+    return StoredCase(case, image, stored.image, stored.spoken_of(labels))
+
+
+def place_case(stored: StoredCase, scene: Any) -> tuple[Any, Any]:
+    """The other part. Returns the volume and the segmentation."""
+    case = stored.case
+    volume = add_volume(scene, stored.image, case.id)
+    segmentation = add_segmentation(volume, stored.label_map, stored.labels, f"{case.id} accepted")
     volume.SetAttribute(PIXELS, case.pixel_sha256)
     segmentation.SetAttribute(CASE, case.segmentation_sha256)
     return volume, segmentation

@@ -20,14 +20,14 @@ from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_repo
 from MedSeqFTLib.learning.promotion import Verdict, promote_by_hand, verdict_of
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
-from MedSeqFTLib.scene.cases import StoringJob
+from MedSeqFTLib.scene.cases import StoredCase, StoringJob
 from MedSeqFTLib.scene.drafts import save_draft
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of, kept_name, known_name
-from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, suggest, worklist
+from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, read_row, suggest, worklist
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
@@ -198,9 +198,13 @@ class SceneLogic:
         """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
         return suggest(self.worklist(task), method)
 
-    def open_row(self, task: str, row: Row) -> tuple[Any, Any]:
+    def open_row(self, task: str, row: Row, stored: StoredCase | None = None) -> tuple[Any, Any]:
         """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
-        return open_row(self.workspace, task, row, self.scene)
+        return open_row(self.workspace, task, row, self.scene, stored)
+
+    def read_row(self, task: str, row: Row) -> StoredCase | None:
+        """For `open_row`, on a thread: see `MedSeqFTLib.scene.worklist.read_row`."""
+        return read_row(self.workspace, task, row)
 
     def _kept(self, job: StoringJob) -> StoringJob:
         """Of the jobs that were begun here, the nodes are known."""

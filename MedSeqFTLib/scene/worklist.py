@@ -11,7 +11,7 @@ import slicer
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError
 from MedSeqFTLib.imaging.descriptor import Descriptor, distances
-from MedSeqFTLib.scene.cases import StoringJob, open_case
+from MedSeqFTLib.scene.cases import StoredCase, StoringJob, open_case, place_case, read_case
 from MedSeqFTLib.scene.drafts import load_draft
 from MedSeqFTLib.scene.marks import CASE, DRAFT, NAME, PIXELS, PROPOSAL, is_edited, segmentations_of
 from MedSeqFTLib.scene.proposals import add_proposal
@@ -122,10 +122,22 @@ class _Known:
         return next((entry for entry in same if _fits(volume, entry.record)), None)
 
 
-def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any, Any]:
+def read_row(workspace: Workspace, task: str, row: Row) -> StoredCase | None:
+    """What `open_row` would read of a volume that is not in the scene; may be done on a thread. Raises as that."""
+    if row.volume is not None or row.entry is None or row.entry.case is None:
+        return None
+    return read_case(workspace, task, row.entry.case.id)
+
+
+def open_row(
+    workspace: Workspace, task: str, row: Row, scene: Any, stored: StoredCase | None = None
+) -> tuple[Any, Any]:
     """Volume and segmentation of a row, as they are in the scene, else from the workspace. Segmentation: maybe None.
 
     What somebody edited comes before what the workspace keeps, and what is in the scene before a second copy.
+
+    Args:
+        stored: what `read_row` has returned, if it was called.
 
     Raises:
         InputError: the workspace does not keep the volume.
@@ -134,10 +146,10 @@ def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any
     entry, volume = row.entry, row.volume
     if row.draft:
         if volume is None:
-            volume, _stored = open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
+            volume, _stored = _case_of(workspace, task, row, scene, stored)
         return volume, load_draft(workspace, row.draft, volume)
     if volume is None:
-        return open_case(workspace, task, entry.case.id if entry and entry.case else row.name, scene)
+        return _case_of(workspace, task, row, scene, stored)
     nodes = sorted(segmentations_of(volume), key=is_edited)
     kept = [] if entry is None else _kept(entry)
     found = [node for node in nodes if is_edited(node) or _begun_as(node) & set(kept)]
@@ -148,6 +160,12 @@ def open_row(workspace: Workspace, task: str, row: Row, scene: Any) -> tuple[Any
     if entry and entry.proposal:
         return volume, add_proposal(workspace, entry.proposal, volume)
     return volume, nodes[-1] if nodes else None
+
+
+def _case_of(workspace: Workspace, task: str, row: Row, scene: Any, stored: StoredCase | None) -> tuple[Any, Any]:
+    if stored is not None:
+        return place_case(stored, scene)
+    return open_case(workspace, task, row.entry.case.id if row.entry and row.entry.case else row.name, scene)
 
 
 def _kept(entry: Entry) -> list[str]:

@@ -72,6 +72,7 @@ def select(window: Window, name: str) -> None:  # noqa: F811
 def opened(window: Window, name: str) -> tuple[str, str]:  # noqa: F811
     select(window, name)
     window.click(window.ui.openButton)
+    window.wait_until(lambda: window.ui.openButton.enabled)
     parameters = window.widget.session.parameters
     segmentation = parameters.segmentation
     return parameters.volume.GetName(), segmentation.GetName() if segmentation is not None else ""

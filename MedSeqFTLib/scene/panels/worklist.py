@@ -8,6 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.corrections import Corrections
 from MedSeqFTLib.scene.panels.job_watch import duration
 from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
@@ -15,6 +16,7 @@ from MedSeqFTLib.scene.panels.segment import percent
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
+    from MedSeqFTLib.scene.cases import StoredCase
     from MedSeqFTLib.scene.logic import SceneLogic
     from MedSeqFTLib.scene.worklist import Row, Suggestion
 
@@ -32,6 +34,7 @@ class WorklistPanel(Panel):
         self._listed: list[Row] = []  # those in the table
         self._texts: list[tuple[str, ...]] = []  # that the table shows
         self._reason = self._suggested = ""
+        self._background = Background()  # reads what is opened
         self._corrections = Corrections(ui, session)
         ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
         on(ui.worklistSearchLineEdit.textChanged, self._search)
@@ -84,11 +87,13 @@ class WorklistPanel(Panel):
         self._offer()
 
     def scene_closing(self) -> None:
+        self._background.close()
         self._rows, self._listed, self._texts = [], [], []  # rows would keep volumes in memory
         self.ui.worklistTableWidget.setRowCount(0)
 
     def close(self) -> None:
         self._corrections.close()
+        self._background.close()
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None  # without a workspace there is an obstacle
@@ -119,7 +124,7 @@ class WorklistPanel(Panel):
 
     def _offer(self) -> None:
         row = self._chosen()
-        why_not = _why_not(row)
+        why_not = _("A volume is just being read.") if self._background.is_active else _why_not(row)
         self.ui.openButton.enabled = not why_not
         self.ui.openButton.toolTip = why_not or _("Shows the volume with its segmentation, to be corrected.")
 
@@ -140,7 +145,19 @@ class WorklistPanel(Panel):
         if why_not := _why_not(row):
             raise InputError(why_not)
         assert row is not None
-        volume, segmentation = self._logic().open_row(self.session.task, row)
+        if self._background.is_active:
+            return
+        logic, task = self._logic(), self.session.task
+        self._background.run(
+            lambda: logic.read_row(task, row), lambda stored: self._place(row, stored, logic, task), self._offer
+        )
+        self._offer()
+
+    def _place(self, row: Row, stored: StoredCase | None, logic: SceneLogic, task: str) -> None:
+        self._offer()
+        if (logic, task) != (self.session.logic, self.session.task):
+            return  # the user has gone elsewhere meanwhile
+        volume, segmentation = logic.open_row(task, row, stored)
         self.session.parameters.volume = volume
         self.session.parameters.segmentation = segmentation
         self.session.changed()
