@@ -2,7 +2,7 @@
 
 The networks take turns on the same patches. peft's own layers refuse transposed convolutions: there they are left out.
 
-python Testing/Benchmarks/lora_steps.py [--side 48] [--rank 16] [--rounds 5] [--threads 0]
+python Testing/Benchmarks/lora_steps.py [--side 64] [--rank 16] [--rounds 5] [--threads 0]
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def peft_layers(rank: int) -> Callable[[nn.Module], nn.Module]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=48, help="voxels")
+    parser.add_argument("--side", type=int, default=64, help="voxels; Swin UNETR asks for a multiple of 32")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="0: all")
