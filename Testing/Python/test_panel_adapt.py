@@ -106,6 +106,7 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     assert ui.adaptVerdictLabel.text.startswith("M2 is")
     first = rows(ui.adaptOutcomeTreeWidget)[0]
     assert first[0] == "balls" and first[1] != "\u2013" and first[4] == "1"
+    assert first[5] == "not enough evidence"  # one held-out case
     assert len(rows(ui.adaptPicksTreeWidget)) == 4
     check_plot()
     window.choose(ui.adaptPlotComboBox, "Dice on held-out cases")

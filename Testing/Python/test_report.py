@@ -403,3 +403,12 @@ def test_case_picture_is_the_same_however_the_scan_is_stored() -> None:
     reference.SetOrigin((1, 0, 0))
     with pytest.raises(GeometryError, match="Reference"):
         case_picture(image, [("Reference", reference)], task, "")
+
+
+def test_the_judgement_of_the_gate_stands_with_its_task() -> None:
+    row = DiceRow("single-model", "heart", "<wall>", 0.8, 0.7, 6)
+    judged = {("single-model", "heart"): "worse (95 % <interval>)", ("per-task", "heart"): "better"}
+    section = StageSection(task="brain", version="M2", dice=[row], judgements=judged)
+    text = render_report(Report(title="report", sections=[section]))
+    assert "worse (95 % &lt;interval&gt;)" in text
+    assert "better</span>" not in text  # it was not measured in this reading
