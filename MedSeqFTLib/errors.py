@@ -59,3 +59,20 @@ class JobError(MedSeqFTError):
     """A background job failed or cannot do what is asked of it in its present state."""
 
     exit_code = 1
+
+
+#: What libraries say where memory is used up: torch and oneDNN on a processor, C++, ITK.
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Failed to allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was used up, of the computer or of its graphics card. Python and numpy raise MemoryError, torch an
+    error of its own for graphics cards, all else has only words for it.
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(words in str(error) for words in _NO_MEMORY)
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether a graphics card failed: nothing that this process asks of it afterwards succeeds."""
+    return isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "CUDNN", "cuDNN error", "MPS"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.imaging.preprocessing import network_values
-from MedSeqFTLib.workspace.files import new_folder_atomically
+from MedSeqFTLib.workspace.files import check_sha256, new_folder_atomically, read_json, sha256_of, write_json
+from MedSeqFTLib.workspace.schema import Document
 
 FORMAT = 2
+_HASHES = "hashes.json"
 BLOCK = 32  # voxels a side: the unit of decompression
 VOXELS_PER_CLASS = 10_000  # foreground positions kept for sampling; all of them would be gigabytes
 
@@ -87,6 +90,8 @@ class CaseCache:
             StorageError: the disk is full or cannot be written.
         """
         folder = self.folder / key
+        if folder.is_dir() and not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # it is made again
         if not folder.is_dir():
             prepared = prepare()
             try:
@@ -108,6 +113,24 @@ class Prepared:
     known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
+class _Hashes(Document):
+    """hashes.json of a prepared case: file name -> SHA-256. A flipped bit would train the network on other voxels."""
+
+    files: dict[str, str]
+
+
+def _is_whole(folder: Path) -> bool:
+    """True also for what an older program prepared, which has no hashes."""
+    if not (folder / _HASHES).exists():
+        return True
+    try:
+        for name, sha256 in read_json(folder / _HASHES, _Hashes).files.items():
+            check_sha256(folder / name, sha256)
+    except WorkspaceError:
+        return False
+    return True
+
+
 def write_prepared(folder: Path, prepared: Prepared) -> None:
     """Write one prepared case into an existing folder."""
     _store(folder / "image.b2nd", prepared.image)
@@ -115,6 +138,7 @@ def write_prepared(folder: Path, prepared: Prepared) -> None:
         _store(folder / "labels.b2nd", prepared.labels)
     np.save(folder / "foreground.npy", _foreground(prepared.labels), allow_pickle=False)
     np.save(folder / "known.npy", prepared.known, allow_pickle=False)
+    write_json(folder / _HASHES, _Hashes(files={path.name: sha256_of(path) for path in folder.iterdir()}))
 
 
 def _store(path: Path, array: NDArray[Any]) -> None:

@@ -9,6 +9,8 @@ A worker that is killed in the middle of a line leaves a torn line. Readers leav
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.files import append_line, remove_torn_line, storage_errors
@@ -25,6 +27,7 @@ _CHATTY = (b'"kind":"message"', b'"kind":"warning"')
 EventKind = Literal["queued", "started", "stage", "progress", "message", "warning", "finished", "failed", "cancelled"]
 CLOSING: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
 _LONGEST_TEXT = 4000  # characters
+_CHECKSUM = re.compile(rb',"crc":"([0-9a-f]{8})"\}\s*$')
 _TAIL = 65536  # bytes; longer than any line
 _BLOCK = 1 << 20  # bytes that are read at once
 MOST_PROGRESS = 4000  # events of a thinned stream
@@ -81,7 +84,7 @@ class EventWriter:
 
     def append(self, event: Event) -> None:
         """Write one event; a closing one is on the disk when this returns. Raises StorageError."""
-        line = event.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
+        line = _with_checksum(event.model_dump_json(exclude_none=True).encode("utf-8")) + b"\n"
         with storage_errors(self.path):
             append_line(self._file, self.path, line, flush=event.kind in CLOSING)
 
@@ -199,10 +202,23 @@ def _read_from(path: Path, offset: int, most: int = -1) -> bytes:
         raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
+def _with_checksum(line: bytes) -> bytes:
+    """A flipped bit may leave a line that can be read, with another number in it."""
+    return line.removesuffix(b"}") + b',"crc":"%08x"}' % zlib.crc32(line)
+
+
+def _is_as_written(line: bytes) -> bool:
+    """True also for a line of an older program, which has no checksum."""
+    found = _CHECKSUM.search(line)
+    return found is None or int(found[1], 16) == zlib.crc32(line[: found.start()] + b"}")
+
+
 def _parse(line: bytes, path: Path) -> Event:
     try:
+        if not _is_as_written(line):
+            raise ValueError
         return Event.model_validate_json(line)
-    except ValidationError:
+    except ValueError:  # pydantic's errors are, too
         text = f"{path}: a line is damaged or from a newer program and was left out"
         return Event(kind="warning", text=text)
 

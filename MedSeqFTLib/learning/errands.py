@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.errors import JobError, is_out_of_memory
 from MedSeqFTLib.imaging.acceptance import Proposal, accept
 from MedSeqFTLib.imaging.exporting import export
 from MedSeqFTLib.imaging.geometry import Geometry, difference
@@ -62,7 +62,6 @@ def _segmented(
     workspace: Workspace, job: Job, settings: SegmentSettings, compute: Compute, reporter: Reporter
 ) -> tuple[Segmentation | None, str]:
     """The record; None, and the reason, if memory ran out. What was computed until then is forgotten."""
-    from MedSeqFTLib.learning.memory import out_of_memory
     from MedSeqFTLib.learning.segmenting import segment_volume
 
     def progress(done: int, total: int) -> None:
@@ -83,10 +82,10 @@ def _segmented(
             overlap=settings.overlap,
             progress=progress,
         )
-    except RuntimeError as error:
-        if not out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        return None, str(error).splitlines()[0]
+        return None, next(iter(str(error).splitlines()), "no memory left")
     return record, ""
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.errors import JobError, is_out_of_memory
 from MedSeqFTLib.learning.data import patch_unit
 from MedSeqFTLib.learning.runtime import right_compute
 from MedSeqFTLib.learning.stages import Context
@@ -52,27 +52,22 @@ def once_more_with_less(
     """
     try:
         return work()
-    except RuntimeError as error:
-        if not out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), "no memory left")
     less, how = smaller()  # outside of the handler, which would keep the models in memory
     context.reporter.warning(f"Out of memory ({reason}). The stage begins again with {how}.")
     if context.compute.device.type == "cuda":
         torch.cuda.empty_cache()
     try:
         return less()
-    except RuntimeError as error:
-        if not out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise JobError(
             f"Out of memory, with {how} too. Close other programs, or set a smaller patch_side or batch_size."
         ) from error
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not allocate; on a CPU it says so only in words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def halved(context: Context) -> tuple[Context, str]:

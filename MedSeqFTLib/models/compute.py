@@ -51,7 +51,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device asked for ("auto": CUDA, then MPS, then CPU).
 
     Raises:
-        InputError: the device asked for is not there or cannot run the network's layers.
+        InputError: the device asked for is not there or cannot run the network's layers; of "auto": none can.
     """
     return _first_that_works() if name == "auto" else _required(name)
 
@@ -72,7 +72,12 @@ def _required(name: str) -> torch.device:
 
 
 def _first_that_works() -> torch.device:
-    return next(device for name in ("cuda", "mps", "cpu") if not device_problem(device := torch.device(name)))
+    problem: str | None = None
+    for name in ("cuda", "mps", "cpu"):
+        problem = device_problem(torch.device(name))
+        if problem is None:
+            return torch.device(name)
+    raise InputError(f"Nothing computes here, not even the processor ({problem}). Is memory used up? See 'doctor'.")
 
 
 def device_problem(device: torch.device) -> str | None:
@@ -82,8 +87,8 @@ def device_problem(device: torch.device) -> str | None:
         return f"this PyTorch ({torch.__version__}) finds no such device"
     try:
         _time_convolutions(device, torch.float32, side=4)
-    except (RuntimeError, NotImplementedError) as error:  # wrong driver, unknown GPU, layer missing on MPS
-        return str(error).splitlines()[0]
+    except (RuntimeError, MemoryError) as error:  # wrong driver, unknown GPU, layer missing on MPS
+        return next(iter(str(error).splitlines()), type(error).__name__)
     return None
 
 

@@ -192,6 +192,7 @@ def read_case(workspace: Workspace, task: str, case_id: str) -> StoredCase:
     case = workspace.case(task, case_id)
     workspace.verify_case(case)
     labels = workspace.task(task).labels
+    workspace.verify_case(case)
     image = read_volume(workspace.image_path(case))
     stored = read_label_map(workspace.segmentation_path(case), labels, Geometry.of(image))
     return StoredCase(case, image, stored.image, stored.spoken_of(labels))

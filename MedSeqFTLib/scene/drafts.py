@@ -51,15 +51,17 @@ def load_draft(workspace: Workspace, draft: Draft, volume: Any) -> Any:
     """Bring kept edits back beside their volume, as a new segmentation node without a file. Returns the node.
 
     Raises:
-        StorageError: the file cannot be read.
+        WorkspaceError: the file is damaged.
+        StorageError: it cannot be read.
     """
+    path = draft_path(workspace, draft)
     scene = volume.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} edited")
     storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(draft_path(workspace, draft)))
+    storage.SetFileName(str(path))
     if not storage.ReadData(node):
         scene.RemoveNode(node)
-        raise StorageError(f"Cannot read {draft_path(workspace, draft)}: the edit that was kept there is damaged.")
+        raise StorageError(f"Cannot read {path}: the edit that was kept there is damaged.")
     node.CreateDefaultDisplayNodes()
     if volume.GetTransformNodeID():
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())

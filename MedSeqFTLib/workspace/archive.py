@@ -26,7 +26,7 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import answers_for, note
 from MedSeqFTLib.workspace.audit_check import Log, read_log
 from MedSeqFTLib.workspace.contents import MOVING, File, files_of, sorted_out
-from MedSeqFTLib.workspace.files import atomic_path, document_bytes, refuse_too_little_room, storage_errors
+from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
 from MedSeqFTLib.workspace.schema import Document, Part, now
 from MedSeqFTLib.workspace.verification import Progress, recorded_files
@@ -162,7 +162,7 @@ class _Packing:
             self._pack(file for file in self._wanted() if file.parts[0] not in MOVING)
             log = read_log(self._workspace)
         manifest = self._manifest(log)
-        self._write(MANIFEST, document_bytes(manifest))
+        self._write(MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
         return manifest
 
     def _wanted(self, below: str = "") -> list[File]:

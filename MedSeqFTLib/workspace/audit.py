@@ -73,6 +73,20 @@ class AuditEntry(Document):
     reason: str = ""
     documents: dict[str, str]  # path below the workspace, with / -> SHA-256 that it has afterwards
     previous: str  # SHA-256 of the line before, without its newline
+    checksum: str = ""  # of this line without it: no line after the newest one answers for that; "": an older program's
+
+    @property
+    def is_as_written(self) -> bool:
+        """False if it was altered since."""
+        return self.checksum in ("", self._checksum())
+
+    def with_checksum(self) -> AuditEntry:
+        """As it is written."""
+        return self.model_copy(update={"checksum": self._checksum()})
+
+    def _checksum(self) -> str:
+        plain = self.model_copy(update={"checksum": ""})
+        return hashlib.sha256(plain.model_dump_json().encode("utf-8")).hexdigest()
 
 
 def note(
@@ -157,7 +171,7 @@ def _append(path: Path, act: Act, subject: str, documents: dict[str, str], who: 
         previous=_hash(line) if line else FIRST,
     )
     with storage_errors(path), path.open("ab", buffering=0) as file:
-        append_line(file, path, entry.model_dump_json().encode("utf-8") + b"\n", flush=True)
+        append_line(file, path, entry.with_checksum().model_dump_json().encode("utf-8") + b"\n", flush=True)
 
 
 def _last_line(path: Path, block: int = 65536) -> bytes:

@@ -62,6 +62,8 @@ def read_log(workspace: Workspace) -> Log:
             head = line
     except WorkspaceError as error:
         problems.append(str(error))
+    if found and not found[-1].is_as_written:
+        problems.append(f"{AUDIT_FILE}, line {len(found)}: it was altered.")
     return Log(tuple(found), head, tuple(problems))
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from MedSeqFTLib.workspace.files import new_folder_atomically, read_json, visible_folders, write_json
+from MedSeqFTLib.workspace.files import (
+    check_sha256,
+    new_folder_atomically,
+    read_json,
+    sha256_of,
+    visible_folders,
+    write_json,
+)
 from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import Document, Name, Vector3, now
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -32,6 +39,7 @@ class Draft(Document):
     size: tuple[int, int, int]  # x, y, z voxels of the volume
     spacing: Vector3  # x, y, z in mm
     pixel_sha256: str | None = None  # of the volume; None: not known
+    segmentation_sha256: str | None = None  # of the file; None: written by an older program
     marks: dict[str, str] = Field(default_factory=dict)  # attributes of the segmentation node
     saved: datetime = Field(default_factory=now)
 
@@ -44,8 +52,11 @@ def drafts(workspace: Workspace, task: str) -> list[Draft]:
 
 
 def draft_path(workspace: Workspace, draft: Draft) -> Path:
-    """The .seg.nrrd of a draft."""
-    return _folder(workspace, draft.task, draft.id) / SEGMENTATION_FILE
+    """The .seg.nrrd of a draft. Raises WorkspaceError if it is missing or damaged."""
+    path = _folder(workspace, draft.task, draft.id) / SEGMENTATION_FILE
+    if draft.segmentation_sha256 is not None:
+        check_sha256(path, draft.segmentation_sha256)
+    return path
 
 
 def new_draft_id(name: str) -> str:
@@ -57,7 +68,8 @@ def store_draft(workspace: Workspace, draft: Draft, write: Callable[[Path], None
     """Keep a draft; `write` makes the file. Raises StorageError, or what `write` raises; nothing is visible then."""
     with new_folder_atomically(_folder(workspace, draft.task, draft.id)) as folder:
         write(folder / SEGMENTATION_FILE)
-        write_json(folder / DRAFT_FILE, draft)
+        written = {"segmentation_sha256": sha256_of(folder / SEGMENTATION_FILE)}
+        write_json(folder / DRAFT_FILE, draft.model_copy(update=written))
 
 
 def remove_draft(workspace: Workspace, task: str, draft_id: str) -> None:

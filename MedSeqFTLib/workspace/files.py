@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -27,6 +28,9 @@ TEMPORARY_PREFIX = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_FOLDER_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # some network shares
 _CHUNK = 1 << 20  # bytes
+#: The last lines of a document: a flipped bit may leave valid JSON, with another number in it.
+_CHECKSUM = ',\n  "checksum": "{}"\n}}'
+_WRITTEN_CHECKSUM = re.compile(r',\r?\n  "checksum": "([^"]*)"\r?\n\}\s*$')
 D = TypeVar("D", bound=Document)
 
 
@@ -134,7 +138,26 @@ def document_bytes(document: Document) -> bytes:
     """What `write_json` writes."""
     text = document.model_dump_json(indent=2)
     type(document).model_validate_json(text)  # what could not be read again is not written
-    return (text + "\n").encode("utf-8")
+    return (text.removesuffix("\n}") + _CHECKSUM.format(_checksum(text)) + "\n").encode("utf-8")
+
+
+def without_checksum(path: Path | str, text: str) -> str:
+    """A document's text without its own checksum, if it has one: those of older programs have none.
+
+    Raises:
+        WorkspaceError: it is another text than was written.
+    """
+    found = _WRITTEN_CHECKSUM.search(text)
+    if found is None:
+        return text
+    plain = text[: found.start()].replace("\r\n", "\n") + "\n}"
+    if _checksum(plain) != found[1]:
+        raise WorkspaceError(f"{path} is damaged: its text does not fit its checksum. Restore it from a backup.")
+    return plain
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def read_json(path: Path, kind: type[D], **expected: str) -> D:
@@ -155,7 +178,7 @@ def read_json(path: Path, kind: type[D], **expected: str) -> D:
         raise WorkspaceError(f"{path} is damaged: not valid JSON ({error}). Restore it from a backup.") from error
     _refuse_newer(path, raw)
     try:
-        document = kind.model_validate_json(text)
+        document = kind.model_validate_json(without_checksum(path, text))
     except ValidationError as error:
         raise WorkspaceError(f"{path} is damaged: {explain(error)}. Restore it from a backup.") from error
     for field, value in expected.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.workspace.cases import IMAGE_FILE
+from MedSeqFTLib.workspace.drafts import DRAFT_FILE, Draft
 from MedSeqFTLib.workspace.files import read_json, visible_folders
 from MedSeqFTLib.workspace.pruned import pruned_files
 from MedSeqFTLib.workspace.schema import Segmentation
@@ -56,7 +57,7 @@ def recorded_files(workspace: Workspace) -> tuple[list[Recorded], list[str]]:
     """All files with a recorded checksum, and what is wrong with the documents that should tell them."""
     found: list[Recorded] = []
     problems: list[str] = []
-    for read in (*_cases(workspace), *_versions(workspace), *_segmentations(workspace)):
+    for read in (*_cases(workspace), *_versions(workspace), *_segmentations(workspace), *_drafts(workspace)):
         try:
             found += read()
         except MedSeqFTError as error:
@@ -158,3 +159,17 @@ def _file_of_segmentation(folder: Path) -> list[Recorded]:
     record = read_json(folder / RECORD_FILE, Segmentation)
     owner = f"segmentation {record.task}/{record.name} by {record.version}"
     return [Recorded(folder / SEGMENTATION_FILE, record.segmentation_sha256, owner)]
+
+
+def _drafts(workspace: Workspace) -> Iterator[Read]:
+    for task in visible_folders(workspace.folder / "drafts"):
+        for folder in visible_folders(task):
+            yield partial(_file_of_draft, folder)
+
+
+def _file_of_draft(folder: Path) -> list[Recorded]:
+    draft = read_json(folder / DRAFT_FILE, Draft)
+    if draft.segmentation_sha256 is None:  # written by an older program
+        return []
+    owner = f"draft {draft.task}/{draft.id}"
+    return [Recorded(folder / SEGMENTATION_FILE, draft.segmentation_sha256, owner)]

@@ -8,28 +8,40 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from Faults.table import Row
 
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(TESTING.parent), str(TESTING), str(TESTING / "Python")]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from Faults.bench import Bench
-    from Faults.children import Server
     from Faults.kinds import KINDS
-    from Faults.table import explained, markdown, tried
+    from Faults.table import explained, markdown
 
     options = _parser([kind.name for kind in KINDS]).parse_args(arguments)
     os.nice(5)
-    with tempfile.TemporaryDirectory(prefix="faults-", dir=options.scratch) as scratch, Server() as server:
-        bench = Bench(Path(scratch), server)
-        chosen = [kind(bench) for kind in KINDS if not options.only or kind.name in options.only]
-        rows = [tried(kind, options.trials, _tell(options.verbose)) for kind in chosen]
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=options.scratch) as scratch:
+        rows = _rows(Path(scratch), options)
     text = f"{markdown(rows)}\n\n{explained(rows)}\n"
     print(text)
     if options.write:
         options.write.write_text(text, encoding="utf-8")
     return int(any(row.lost for row in rows))
+
+
+def _rows(scratch: Path, options: argparse.Namespace) -> list[Row]:
+    from Faults.bench import Bench
+    from Faults.children import Server
+    from Faults.kinds import KINDS
+    from Faults.table import tried
+
+    with Server(scratch / "children.log") as server:
+        bench = Bench(scratch, server)
+        chosen = [kind(bench) for kind in KINDS if not options.only or kind.name in options.only]
+        return [tried(kind, options.trials, _tell(options.verbose)) for kind in chosen]
 
 
 def _tell(verbose: bool) -> Callable[[str], None]:

@@ -150,9 +150,10 @@ def _errand(folder: Path) -> None:
     from MedSeqFTLib.errors import JobError
     from MedSeqFTLib.jobs import worker
 
-    code = worker.main([str(_unfinished(folder, "accept") or write_errand(folder))])
+    path = _unfinished(folder, "accept") or write_errand(folder)
+    code = worker.main([str(path)])
     if code != worker.EXIT_FINISHED:
-        raise JobError(f"the worker ended with {code}")
+        raise JobError(f"the worker ended with {code}: {_last_text(path)}")
 
 
 def write_errand(folder: Path) -> Path:

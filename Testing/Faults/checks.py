@@ -50,9 +50,14 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
 
 def intact(folder: Path, before: Before, act: Act | None) -> None:
     """Everything that was there is there, is whole and can be read. Raises Lost."""
+    nothing_lost(folder, before, act.changes if act else ())
+
+
+def nothing_lost(folder: Path, before: Before, may_change: tuple[str, ...]) -> None:
+    """The same, with the paths that may have changed. Raises Lost."""
     try:
         workspace = opened(folder)
-        _nothing_changed(folder, before, act.changes if act else ())
+        _nothing_changed(folder, before, may_change)
         _all_can_be_read(workspace)
         problems = audit_check.verify(workspace).problems
     except MedSeqFTError as error:

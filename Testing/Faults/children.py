@@ -120,20 +120,29 @@ class Child:
 
 
 class Server:
-    """The process that forks. Use it in a `with`."""
+    """The process that forks. Use it in a `with`.
+
+    Args:
+        log: takes what children write to stderr, as a worker's log does.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log_path = log
 
     def __enter__(self) -> Server:
+        self._log = self._log_path.open("ab")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(TESTING.parent), str(TESTING), str(TESTING / "Python")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "Faults.children", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stderr=self._log)
         theirs.close()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
         self._process.wait()
+        self._log.close()
 
     def child(self, function: str, *arguments: object, watched: bool = False) -> Child:
         """A process that calls `module:function` with texts as its arguments."""

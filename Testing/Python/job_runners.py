@@ -74,3 +74,13 @@ def slow(workspace: Workspace, job: Job, reporter: Reporter) -> None:
 def out_of_memory(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """What MedSeqFTLib.learning.memory raises in the end."""
     raise JobError("Out of memory, with batches of 1 instead of 2 too. Set a smaller patch_side or batch_size.")
+
+
+def no_memory(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """What Python raises where an allocation fails."""
+    raise MemoryError
+
+
+def broken_card(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """What torch raises where a graphics card fails in the middle of a step."""
+    raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported elsewhere")

@@ -78,6 +78,7 @@ def replace(path: Path, old: bytes, new: bytes) -> None:
     ("alter", "found"),
     [
         (lambda w: replace(w.folder / AUDIT_FILE, b"reason 1", b"reason 9"), "line 6: a line before it was altered"),
+        (lambda w: replace(w.folder / AUDIT_FILE, b"last week", b"past week"), "line 9: it was altered"),
         (lambda w: remove_line(w, 3), "line 4: a line before it was altered or taken out"),
         (lambda w: remove_line(w, 9), "models/current.json was altered"),
         (lambda w: remove_line(w, 2, 9), "is not in the audit log"),

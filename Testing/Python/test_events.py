@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -237,3 +238,13 @@ def test_hundreds_of_thousands_of_events_take_little_memory(tmp_path):
     tracemalloc.stop()
     assert peak < 30e6
     assert (thinned[-1].version, summed_up(thinned).step) == ("M7", 150_000)
+
+
+def test_a_line_with_a_flipped_bit_is_left_out_and_told(tmp_path: Path) -> None:
+    """Although it can still be read: a loss of 7 would pass for one of 3."""
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as events:
+        events.append(Event(kind="progress", step=3, total=9))
+    path.write_bytes(path.read_bytes().replace(b'"step":3', b'"step":7'))
+    (event,), _ = read_events(path)
+    assert event.kind == "warning" and "events.jsonl: a line is damaged" in (event.text or "")

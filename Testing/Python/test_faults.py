@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(bool(seccomp.unavailable()), reason=seccomp.unav
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with Server() as server:
-        yield Bench(tmp_path_factory.mktemp("faults"), server)
+    folder = tmp_path_factory.mktemp("faults")
+    with Server(folder / "children.log") as server:
+        yield Bench(folder, server)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

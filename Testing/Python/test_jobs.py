@@ -282,6 +282,15 @@ def test_a_bug_is_told_by_its_type_and_where_to_look(workspace):
     assert 'raise ZeroDivisionError("division' in folder.log_path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("runner", "told"), [("no_memory", "Out of memory."), ("broken_card", "The graphics card failed (CUDA error: dev")]
+)
+def test_used_up_memory_and_a_broken_card_are_told_with_what_to_do(workspace, runner, told):
+    event = finish(start(workspace, runner))[-1]
+    assert event.text.startswith(told)
+    assert "esume the job: it goes on from its last checkpoint" in event.text
+
+
 def test_a_runner_that_cannot_be_imported_fails_the_job(workspace):
     folder = start(workspace, "no_such_function")
     event = finish(folder)[-1]

@@ -168,3 +168,24 @@ def test_crops_lie_inside_where_they_fit(shape: tuple[int, int, int], where: tup
     for start in (random_start(shape, patch, np.array(where)), clamped(np.array((-5, 99, 3)), shape, patch)):
         for s, side, p in zip(start, shape, patch, strict=True):
             assert 0 <= s <= side - p if side >= p else s == (side - p) // 2
+
+
+def test_a_damaged_entry_of_the_cache_is_made_again(tmp_path: Path) -> None:
+    """A flipped bit would train the network on other voxels."""
+    _, prepared = stored(tmp_path / "entry")
+    asked: list[int] = []
+
+    def prepare() -> Prepared:
+        asked.append(1)
+        return prepared
+
+    cache = CaseCache(tmp_path)
+    cache.get("entry", prepare)
+    assert asked == []
+    image = bytearray((tmp_path / "entry" / "image.b2nd").read_bytes())
+    image[len(image) // 2] ^= 4
+    (tmp_path / "entry" / "image.b2nd").write_bytes(image)
+    again = cache.get("entry", prepare)
+    assert asked == [1]
+    shape = again.shape
+    assert np.array_equal(again.image_crop((0, 0, 0), shape), network_values(prepared.image))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from learning_samples import Notes
 
-from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.jobs.job import Job
 from MedSeqFTLib.learning import errands, runtime, segmenting
+from MedSeqFTLib.models import compute
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.schema import Segmentation
 
@@ -55,6 +56,17 @@ def test_it_is_computed_on_the_processor_and_told(tmp_path: Path, monkeypatch: p
     (warning,) = notes.warnings
     assert warning == "Too little memory on cuda (Tried to allocate 20 GiB.): computed on the processor, more slowly."
     assert (tmp_path / errands.RESULT_FILE).is_file()
+
+
+def test_where_nothing_computes_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even the trial of the processor fails where memory is used up."""
+
+    def full(*_: object, **__: object) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr(compute, "_time_convolutions", full)
+    with pytest.raises(InputError, match=r"not even the processor \(MemoryError\)"):
+        compute.choose_device("auto")
 
 
 def test_too_little_memory_anywhere_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
