@@ -141,19 +141,13 @@ def document_bytes(document: Document) -> bytes:
     return (text.removesuffix("\n}") + _CHECKSUM.format(_checksum(text)) + "\n").encode("utf-8")
 
 
-def without_checksum(path: Path | str, text: str) -> str:
-    """A document's text without its own checksum, if it has one: those of older programs have none.
-
-    Raises:
-        WorkspaceError: it is another text than was written.
-    """
+def _without_checksum(text: str) -> tuple[str, bool]:
+    """A document's text without its own checksum, and whether it fits. Those of older programs have none."""
     found = _WRITTEN_CHECKSUM.search(text)
     if found is None:
-        return text
+        return text, True
     plain = text[: found.start()].replace("\r\n", "\n") + "\n}"
-    if _checksum(plain) != found[1]:
-        raise WorkspaceError(f"{path} is damaged: its text does not fit its checksum. Restore it from a backup.")
-    return plain
+    return plain, _checksum(plain) == found[1]
 
 
 def _checksum(text: str) -> str:
@@ -177,10 +171,13 @@ def read_json(path: Path, kind: type[D], **expected: str) -> D:
     except ValueError as error:
         raise WorkspaceError(f"{path} is damaged: not valid JSON ({error}). Restore it from a backup.") from error
     _refuse_newer(path, raw)
+    plain, fits = _without_checksum(text)
     try:
-        document = kind.model_validate_json(without_checksum(path, text))
+        document = kind.model_validate_json(plain)
     except ValidationError as error:
         raise WorkspaceError(f"{path} is damaged: {explain(error)}. Restore it from a backup.") from error
+    if not fits:
+        raise WorkspaceError(f"{path} is damaged: its text does not fit its checksum. Restore it from a backup.")
     for field, value in expected.items():
         if getattr(document, field) != value:
             found = getattr(document, field)

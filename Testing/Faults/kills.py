@@ -76,6 +76,7 @@ class KillWorker(Kind):
         "another one. Storing an edit, every fourth time an adaptation"
     )
     trials = 20
+    few = 1
 
     def run(self, seed: int) -> str:
         name = "adapt" if seed % 4 == 3 else "store an edit"
@@ -101,6 +102,7 @@ class KillParent(Kind):
         "adaptation); its real worker lives on, or the job is resumed. What was acknowledged is stored in the end"
     )
     trials = 30
+    few = 1
 
     def run(self, seed: int) -> str:
         name, choose = "adapt" if seed % 6 == 5 else "store an edit", random.Random(seed)

@@ -48,6 +48,7 @@ class GpuError(Kind):
         "be resumed"
     )
     trials = 16
+    few = 1
 
     def run(self, seed: int) -> str:
         error = ("out of memory", "device")[seed % 2]
