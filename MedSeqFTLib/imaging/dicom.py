@@ -9,6 +9,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from MedSeqFTLib.errors import GeometryError, InputError
+from MedSeqFTLib.imaging.dicom_lengths import check_lengths
 from MedSeqFTLib.imaging.geometry import SHEAR_TOLERANCE
 
 _DESCRIPTION, _POSITION, _ORIENTATION = "0008|103e", "0020|0032", "0020|0037"
@@ -22,8 +23,8 @@ def read_series(folder: Path) -> sitk.Image:
         InputError: no series, several series, damaged files.
         GeometryError: slices missing, doubled, unevenly spaced or sheared by a tilted gantry.
     """
-    found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    series = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in found}
+    _refuse_false_lengths(folder)
+    series = _series_of(folder)
     _refuse_unparsed(folder, {Path(name).name for names in series.values() for name in names})
     if not series:
         raise InputError(
@@ -35,6 +36,22 @@ def read_series(folder: Path) -> sitk.Image:
             f"{folder} holds {len(series)} DICOM series, but one is expected: {listed}. Copy one to its own folder."
         )
     return _read(folder, next(iter(series.values())))
+
+
+def _series_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The files of every series by its UID."""
+    try:
+        found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        return {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in found}
+    except (RuntimeError, TypeError) as error:  # TypeError: a UID that is no text
+        reason = " ".join(str(error).splitlines()[-1].split())
+        raise InputError(f"{folder} holds a damaged DICOM file ({reason}); copy the series again.") from error
+
+
+def _refuse_false_lengths(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _looks_like_dicom(path):
+            check_lengths(path)
 
 
 def _refuse_unparsed(folder: Path, parsed: set[str]) -> None:

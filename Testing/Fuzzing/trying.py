@@ -23,7 +23,9 @@ from MedSeqFTLib.errors import MedSeqFTError
 MEMORY = 2 << 30  # bytes above what the process has when it begins; twice as many addresses
 SECONDS = 5.0  # of processor time
 REFUSED, READ, FAILED = "refused", "read", "failed"
-_OUT_OF_MEMORY = re.compile(r"alloc|out of memory|not enough memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"bad_?alloc|(can't|cannot|failed to|unable to) allocate|out of memory|not enough memory", re.IGNORECASE
+)
 
 
 _MODULES = {
