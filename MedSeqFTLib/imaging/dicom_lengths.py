@@ -33,7 +33,8 @@ def check_lengths(path: Path) -> None:
             tag, length, enters = _element(file, head, syntax)
             if length > size - file.tell():
                 raise InputError(
-                    f"{path} is damaged: an element of it claims {length} bytes, more than the file has; copy it again."
+                    f"{path} is a DICOM file that cannot be read: an element of it claims {length} bytes, more than it "
+                    "has; copy it again, or move it away if it is no image."
                 )
             if tag == _SYNTAX:
                 syntax = file.read(min(length, _LONGEST_SYNTAX)).rstrip(b"\0 ").decode("ascii", "replace")
