@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _LONGEST_LINE = 1000  # characters of a message
 
 
@@ -13,7 +15,11 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() or sign == "\n" else _spelled(sign) for sign in text)
+    return "".join(sign if sign.isprintable() or sign == "\n" or _is_blank(sign) else _spelled(sign) for sign in text)
+
+
+def _is_blank(sign: str) -> bool:
+    return unicodedata.category(sign) == "Zs"  # blanks of all widths
 
 
 def _spelled(sign: str) -> str:

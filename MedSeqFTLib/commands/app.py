@@ -32,7 +32,7 @@ from MedSeqFTLib.commands import (
     workspace,
 )
 from MedSeqFTLib.commands.console import complain, messages
-from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.errors import MedSeqFTError, visible
 
 BUG = 3
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def exit_code_of(action: Callable[[], Any]) -> int:
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever arrives here is a bug
         messages.print("[red]This is a bug in MedSeqFT. Please report it with the lines below.[/red]", soft_wrap=True)
-        typer.echo(traceback.format_exc(), err=True)
+        typer.echo(visible(traceback.format_exc()), err=True)
         return BUG
     if result == INTERRUPTED:
         complain("interrupted")

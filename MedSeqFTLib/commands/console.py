@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from MedSeqFTLib.errors import visible
+
 if TYPE_CHECKING:
     from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -66,7 +68,7 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows as a table on stdout, or the line `empty` if there are none."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if len(texts) > _LONG:
         _print_lines([list(columns), *texts])
         return
@@ -93,7 +95,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Print pairs of a name and a value, one a line, on stdout."""
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
-        table.add_row(Text(name, style="bold"), Text("" if value is None else str(value)))
+        table.add_row(Text(name, style="bold"), Text("" if value is None else visible(str(value))))
     _print(table)
 
 
@@ -117,17 +119,17 @@ def bytes_bar() -> Progress:
 
 def say(text: str) -> None:
     """Print a line on stdout."""
-    out.print(Text(text), soft_wrap=True)
+    out.print(Text(visible(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print a warning line on stderr."""
-    messages.print(Text(f"Warning: {text}", style="yellow"), soft_wrap=True)
+    messages.print(Text(f"Warning: {visible(text)}", style="yellow"), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Print an error line on stderr, and below it what a log said, if that follows in `text`."""
-    line, _, log = text.strip().partition("\n")
+    line, _, log = visible(text).strip().partition("\n")
     messages.print(Text(f"Error: {' '.join(line.split())}", style="red"), soft_wrap=True)
     if log:
         messages.print(Text(log, style="dim"), soft_wrap=True)

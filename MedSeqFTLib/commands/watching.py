@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from MedSeqFTLib.commands.console import messages, say, warn
-from MedSeqFTLib.errors import JobError
+from MedSeqFTLib.errors import JobError, visible
 
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.events import Event
@@ -87,7 +87,7 @@ class Screen:
         if event.kind == "warning":
             warn(event.text or "")
         elif event.kind == "message" and event.text:
-            messages.print(Text(event.text), soft_wrap=True)
+            messages.print(Text(visible(event.text)), soft_wrap=True)
         elif event.kind == "started" and self._job.starts > 1:
             messages.print(Text("Resumed."), soft_wrap=True)
         elif event.kind == "stage":
@@ -96,7 +96,7 @@ class Screen:
 
     def _begin_stage(self, event: Event) -> None:
         if not messages.is_terminal:
-            messages.print(Text(f"{event.stage}: {event.total} steps"), soft_wrap=True)
+            messages.print(Text(visible(f"{event.stage}: {event.total} steps")), soft_wrap=True)
         self._bar.reset(self._line, total=event.total, description=event.stage or "")
 
     def _notes(self) -> str:

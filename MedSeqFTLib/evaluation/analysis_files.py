@@ -16,6 +16,7 @@ from typing import Any
 
 from MedSeqFTLib.evaluation.analysis_pictures import contour_picture, curve_picture, variation_picture
 from MedSeqFTLib.evaluation.landscape import Landscape
+from MedSeqFTLib.evaluation.tables import inert
 from MedSeqFTLib.evaluation.variation import LayerVariation, Variation
 
 
@@ -95,5 +96,5 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(finite(list(row)) for row in rows)
+    writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in finite(list(row))] for row in rows)
     return text.getvalue().encode("utf-8")

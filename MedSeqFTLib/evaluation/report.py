@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from MedSeqFTLib import __version__
+from MedSeqFTLib.errors import visible
 from MedSeqFTLib.evaluation import charts, drift_page
 from MedSeqFTLib.evaluation.bootstrap import SHARE
 from MedSeqFTLib.evaluation.charts import LossPoint
@@ -146,7 +147,7 @@ class DiceTable:
 
 def write_report(report: Report, path: Path) -> Path:
     """Write the report as one UTF-8 file and return its path. Raises StorageError when it cannot be written."""
-    write_bytes_atomically(Path(path), render_report(report).encode("utf-8"))
+    write_bytes_atomically(Path(path), render_report(report).encode("utf-8", "backslashreplace"))
     return Path(path)
 
 
@@ -218,6 +219,7 @@ def page_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES, encoding="utf-8"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -240,6 +242,11 @@ def page_environment() -> Environment:
         software=f"MedSeqFT {__version__}",
     )
     return environment
+
+
+def _shown(value: object) -> object:
+    """Names come from files and people: signs that nobody sees, or that turn the text round, are spelled out."""
+    return visible(value) if type(value) is str else value
 
 
 def _selection(row: SelectionRow) -> charts.ScoredCase:

@@ -17,6 +17,7 @@ Kind = Literal["text", "task", "share", "points", "mm", "mm change", "ratio", "s
 Value = str | int | float | Interval | None
 Tone = Literal["better", "worse", "unclear", ""]
 
+_FORMULA = ("=", "+", "-", "@")
 NOTHING = "\u2013"  # where there is no figure
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\|*_`[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -151,8 +152,22 @@ class Table:
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
     """Rows as CSV, lines ending with LF."""
     target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows(rows)
+    csv.writer(target, lineterminator="\n").writerows([inert(cell) for cell in row] for row in rows)
     return target.getvalue()
+
+
+def inert(cell: str) -> str:
+    """A cell; with an apostrophe before it if a spreadsheet would run it as a formula, such as =HYPERLINK(...).
+
+    Numbers stay as they are.
+    """
+    if not cell.lstrip().startswith(_FORMULA) and not cell.startswith(("\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def markdown_text(text: str) -> str:

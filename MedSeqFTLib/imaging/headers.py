@@ -209,6 +209,8 @@ def _add_nrrd_line(path: Path, fields: dict[str, str], line: bytes) -> None:
     ITK writes its complaint about a long or unknown field beyond the end of its memory.
     """
     key, between, value = line.partition(b":")
+    if b"\r" in line.rstrip(b"\r\n"):  # where ITK begins a new line
+        raise InputError(f"{path} has a damaged header: a line of it is broken; export it again.")
     if line.startswith(b"#"):
         return
     if value.startswith(b"="):

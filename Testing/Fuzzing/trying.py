@@ -57,10 +57,15 @@ def reader_named(name: str) -> Reader:
     return found
 
 
-def try_cases(reader: Reader, seed: int, cases: range, folder: Path) -> Iterator[tuple[int, str, str]]:
+def try_cases(
+    reader: Reader, seed: int, cases: range, folder: Path, *, limited: bool = True
+) -> Iterator[tuple[int, str, str]]:
     """Damage and read. Yields the number of the case, the outcome and, of a failure, what happened.
 
     A number and the seed determine a case. Its files lie in folder / "case", and stay after a failure.
+
+    Args:
+        limited: give this process a limit on its memory, for good.
     """
     scratch, place = folder / "scratch", folder / "case"
     scratch.mkdir(parents=True)
@@ -69,7 +74,8 @@ def try_cases(reader: Reader, seed: int, cases: range, folder: Path) -> Iterator
         _lay_out(place, sample.files)
         if sample.readable:
             reader.read(place, sample)
-    _limit_memory()
+    if limited:
+        _limit_memory()
     laid_out: Sample | None = None
     for number in cases:
         chance = random.Random(f"{seed} {reader.name} {number}")

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from MedSeqFTLib.scene.panels.attention import Attention
 from MedSeqFTLib.scene.panels.found import Found
 from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.shared_editor import SharedEditor
 from MedSeqFTLib.scene.panels.storing import Storing, StoringWidgets
@@ -139,7 +140,7 @@ class CorrectPanel(Panel):
         button, role = self.ui.acceptButton, self.ui.roleComboBox
         button.text = _("Store correction of {case}").format(case=case.id) if case else _("Accept case")
         button.enabled = not why_not
-        button.toolTip = why_not or _("Keeps volume and segmentation for the task. You can go on at once.")
+        button.toolTip = plain(why_not) or _("Keeps volume and segmentation for the task. You can go on at once.")
         role.enabled = case is None
         role.toolTip = (
             _("A role never changes: {case} is a {role} case.").format(case=case.id, role=case.role.value)

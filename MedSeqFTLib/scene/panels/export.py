@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.scene.panels.job_watch import Beginning, JobWatch, JobWidgets
 from MedSeqFTLib.scene.panels.panel import Panel, on, say
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class ExportPanel(Panel):
         names, folder = self._names(), self._folder()
         present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         existing = [path.name for path in self._logic().files_of(names, folder) if path.name in present]
-        if existing and not slicer.util.confirmOkCancelDisplay(_question(existing, folder), _("Export")):
+        if existing and not slicer.util.confirmOkCancelDisplay(plain(_question(existing, folder)), _("Export")):
             return None
         logic, task, overwrite = self._logic(), self.session.task, bool(existing)
         return lambda: logic.export(task, names, folder, overwrite=overwrite)

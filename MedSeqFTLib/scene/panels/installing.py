@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 import MedSeqFTLib.scene.panels.packages as packages
 from MedSeqFTLib.scene.panels.install import Installer
 from MedSeqFTLib.scene.panels.panel import on, say
+from MedSeqFTLib.scene.panels.plain import plain
 
 PENDING = "MedSeqFT/installing"
 LOG = "MedSeqFT-install.log"
@@ -107,7 +108,7 @@ class Installing:
         text = _("{why}\n\n{last}\n\nLast lines of the log:\n{lines}").format(
             why=why, last=last, lines=self._installer.log_tail()
         )
-        slicer.util.errorDisplay(text, windowTitle=_("Install packages"))
+        slicer.util.errorDisplay(plain(text), windowTitle=_("Install packages"))
 
 
 def _is_pending() -> bool:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.panel import guarded, on, say
+from MedSeqFTLib.scene.panels.plain import plain
 
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.events import Event
@@ -79,7 +80,7 @@ class JobWatch:
         self._obstacle = obstacle
         button = self._widgets.button
         button.enabled = (self.is_active or not obstacle) and not self._background.is_active
-        button.toolTip = _("Stop; what is done so far is kept.") if self.is_active else obstacle or tip
+        button.toolTip = _("Stop; what is done so far is kept.") if self.is_active else plain(obstacle) or tip
 
     def follow(self, job: Following) -> None:
         """Show a job: one that was just started, or one that was found running after a restart."""

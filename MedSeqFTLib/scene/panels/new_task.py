@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.panel import on, say
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.tables import fill, fit_height, paint
 
@@ -51,7 +52,7 @@ class NewTask:
         ui.newTaskLabelsTable.visible = bool(labels)
         ui.createTaskButton.enabled = not why
         say(ui.newTaskStateLabel, why)
-        ui.createTaskButton.toolTip = why or _("Names, terminology and values are pinned from now on.")
+        ui.createTaskButton.toolTip = plain(why) or _("Names, terminology and values are pinned from now on.")
 
     def _labels(self) -> tuple[Sequence[Label], str]:
         """What the task would have, and why it cannot be made."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from MedSeqFTLib.scene.panels.plain import plain
+
 if TYPE_CHECKING:
     from MedSeqFTLib.evaluation.gate import Judgement
     from MedSeqFTLib.evaluation.report import DiceRow
@@ -43,7 +45,7 @@ def fill_outcome(tree: Any, rows: Sequence[DiceRow], own: str, verdict: Verdict)
             parent.setToolTip(0, _("By the newest model with the heads of all tasks; here forgetting would show."))
         if comparison := verdict.of(task, reading):
             parent.setText(_JUDGED, _JUDGEMENTS[comparison.judgement])
-            parent.setToolTip(_JUDGED, str(comparison))
+            parent.setToolTip(_JUDGED, plain(str(comparison)))
         for row in found:
             _dice_item(parent, row.label, row.before, row.after, row.cases)
         parent.setExpanded(reading == "per-task")
@@ -57,9 +59,9 @@ def fill_picks(tree: Any, scores: Sequence[SelectionScore]) -> None:
         item = qt.QTreeWidgetItem(tree)
         loss = _NOTHING if score.loss is None else f"{score.loss:.4f}"
         _write(item, (score.case, loss, _("kept") if score.kept else _("left"), score.reason), numbers=(1,))
-        item.setToolTip(0, score.case)
+        item.setToolTip(0, plain(score.case))
         item.setToolTip(1, _accuracy(score))
-        item.setToolTip(3, score.reason)
+        item.setToolTip(3, plain(score.reason))
     _fit(tree)
 
 
@@ -67,7 +69,7 @@ def _dice_item(parent: Any, name: str, before: float | None, after: float | None
     item = qt.QTreeWidgetItem(parent)
     change = _NOTHING if before is None or after is None else f"{after - before:+.3f}"
     _write(item, (name, _dice(before), _dice(after), change, str(cases)), numbers=range(1, 5))
-    item.setToolTip(0, name)
+    item.setToolTip(0, plain(name))
     return item
 
 

@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.plain import plain
 
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.panels.session import Session
@@ -38,7 +39,7 @@ class Panel:
     def _refresh(self) -> None:
         obstacle = self.obstacle()
         self._frame.enabled = not obstacle
-        self._frame.toolTip = obstacle
+        self._frame.toolTip = plain(obstacle)
         self._state.text = obstacle or self.state()
         if not obstacle:
             self.show()
@@ -83,11 +84,11 @@ def guarded(action: Callable[[], None]) -> None:
     try:
         action()
     except MedSeqFTError as error:
-        slicer.util.errorDisplay(str(error), windowTitle=_("MedSeqFT"))
+        slicer.util.errorDisplay(plain(str(error)), windowTitle=_("MedSeqFT"))
     except Exception as error:
         logging.exception("MedSeqFT")
         slicer.util.errorDisplay(
-            _("MedSeqFT has made a mistake: {error}. Nothing that was accepted is lost.").format(error=error),
+            plain(_("MedSeqFT has made a mistake: {error}. Nothing that was accepted is lost.").format(error=error)),
             windowTitle=_("MedSeqFT"),
             detailedText=traceback.format_exc(),
         )

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.scene.panels.panel import on
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class PolicyChoice:
         """Whether the button can be pressed, and why not."""
         why = self._why_not()
         self.ui.policyButton.enabled = not why
-        self.ui.policyButton.toolTip = why or _("Written into the audit log, with the reason.")
+        self.ui.policyButton.toolTip = plain(why) or _("Written into the audit log, with the reason.")
 
     def _why_not(self) -> str:
         if self._shown is None:

@@ -15,6 +15,7 @@ from MedSeqFTLib.scene.panels.gpu_probe import GpuProbe
 from MedSeqFTLib.scene.panels.installing import Installing
 from MedSeqFTLib.scene.panels.opening import SETTING, Opening
 from MedSeqFTLib.scene.panels.panel import Panel, on
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 
 
@@ -76,7 +77,7 @@ class SetUpPanel(Panel):
             ),
         ):
             widget.enabled = not missing
-            widget.toolTip = lacking or tip
+            widget.toolTip = plain(lacking or tip)
         self._installing.offer()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.job_watch import INTERVAL, what_stopped
 from MedSeqFTLib.scene.panels.panel import on
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Storing:
         listed.clear()
         for job in self._stuck:
             listed.addItem(_("{name} ({task}): not stored yet").format(name=job.name, task=job.folder.job.task))
-            listed.item(listed.count - 1).setToolTip(what_stopped(job))
+            listed.item(listed.count - 1).setToolTip(plain(what_stopped(job)))
         listed.setCurrentRow(min(max(row, 0), len(self._stuck) - 1))
 
 

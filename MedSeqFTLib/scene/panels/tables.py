@@ -7,6 +7,8 @@ from typing import Any
 
 import qt
 
+from MedSeqFTLib.scene.panels.plain import plain
+
 _ROW, _HEADER, _SCROLL_BAR = 22, 26, 18  # pixels
 
 
@@ -26,7 +28,7 @@ def fill(table: Any, headers: Sequence[str], rows: Sequence[Sequence[str]], numb
     for line, texts in enumerate(rows):
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
-            item.setToolTip(text)
+            item.setToolTip(plain(text))
             item.setTextAlignment(right if column in numbers else left)
             table.setItem(line, column, item)
     again = [line for line, texts in enumerate(rows) if chosen is not None and texts[0] == chosen]

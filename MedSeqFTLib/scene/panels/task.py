@@ -12,6 +12,7 @@ from MedSeqFTLib.scene.panels.comparison import Comparison
 from MedSeqFTLib.scene.panels.lineage import Row, current_text, measured_tasks, rows, why_not_promoted
 from MedSeqFTLib.scene.panels.new_task import NewTask, show_labels
 from MedSeqFTLib.scene.panels.panel import Panel, on, say
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.promotion_policy import PolicyChoice
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.tables import chosen_text, fill, fit_height
@@ -114,12 +115,14 @@ class TaskPanel(Panel):
         why = busy or no_task or why_not_promoted(logic, task, row, self._reason())
         tip = _("{version} will segment {task}, and the next adaptation starts from it.")
         ui.promoteButton.enabled = not why
-        ui.promoteButton.toolTip = why or tip.format(version=row.version if row else "", task=task)
+        ui.promoteButton.toolTip = plain(why) or tip.format(version=row.version if row else "", task=task)
         current = next((row for row in self._rows if row.is_current), None)
         none = _("No version is current, so there is nothing to take back.") if current is None else ""
         why_not_back = busy or no_task or none
         ui.rollBackButton.enabled = not why_not_back
-        ui.rollBackButton.toolTip = why_not_back or _("Takes back the last promotion; the version itself is kept.")
+        ui.rollBackButton.toolTip = plain(why_not_back) or _(
+            "Takes back the last promotion; the version itself is kept."
+        )
         self._policy.offer()
         say(ui.versionStateLabel, why if row is not None and not row.is_current else "")
         able = [row.version for row in self._rows if row.task == task and task]

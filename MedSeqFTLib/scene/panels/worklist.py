@@ -12,6 +12,7 @@ from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.corrections import Corrections
 from MedSeqFTLib.scene.panels.job_watch import duration
 from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
+from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.segment import percent
 from MedSeqFTLib.scene.panels.session import Session
 
@@ -108,7 +109,7 @@ class WorklistPanel(Panel):
         for number, cells in enumerate(texts):
             for column, text in enumerate(cells):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(plain(text))
                 table.setItem(number, column, item)
         table.resizeColumnsToContents()
         table.setColumnWidth(0, min(table.columnWidth(0), WIDEST))
@@ -126,7 +127,7 @@ class WorklistPanel(Panel):
         row = self._chosen()
         why_not = _("A volume is just being read.") if self._background.is_active else _why_not(row)
         self.ui.openButton.enabled = not why_not
-        self.ui.openButton.toolTip = why_not or _("Shows the volume with its segmentation, to be corrected.")
+        self.ui.openButton.toolTip = plain(why_not) or _("Shows the volume with its segmentation, to be corrected.")
 
     def _suggest(self) -> None:
         try:
