@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from MedSeqFTLib.errors import visible
 from MedSeqFTLib.evaluation.bootstrap import Interval
 
 Kind = Literal["text", "task", "share", "points", "mm", "mm change", "ratio", "seconds", "mib", "count"]
@@ -161,13 +162,18 @@ def inert(cell: str) -> str:
 
     Numbers stay as they are.
     """
-    if not cell.lstrip().startswith(_FORMULA) and not cell.startswith(("\t", "\r")):
+    cell = visible(cell)
+    if not cell.lstrip().startswith(_FORMULA) or _is_number(cell):
         return cell
+    return f"'{cell}"
+
+
+def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
-        return f"'{cell}"
-    return cell
+        return False
+    return True
 
 
 def markdown_text(text: str) -> str:
