@@ -54,7 +54,9 @@ def check_sha256(path: Path, declared: str) -> None:
     except OSError as error:
         raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
     if found != declared:
-        raise WorkspaceError(f"{path} is damaged: its SHA-256 is {found[:12]}..., expected {declared[:12]}...")
+        raise WorkspaceError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}..., expected {''.join(declared[:12].split())}..."
+        )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.imaging.volumes import read_volume, write_volume
 from MedSeqFTLib.models.checkpoints import read_checkpoint
 from MedSeqFTLib.models.weights import BACKBONE, load_backbone, save_module
-from MedSeqFTLib.workspace.files import write_json
+from MedSeqFTLib.workspace.files import check_sha256, write_json
 from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentations
@@ -137,6 +137,11 @@ def test_a_link_out_of_a_data_set_is_not_followed(tmp_path: Path, target: str) -
     entry = '{"image": "imagesTr/a.nii.gz", "label": "imagesTr/a.nii.gz"}'
     (folder / "dataset.json").write_text(described % entry, encoding="utf-8")
     one_line(InputError, lambda: read_data_set(folder), "is a link to", "outside the folder")
+
+
+def test_a_declared_hash_with_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    one_line(WorkspaceError, lambda: check_sha256(tmp_path / "a", "0\n1"), "expected 01...")
 
 
 def test_versions_in_a_ring(tmp_path: Path) -> None:
