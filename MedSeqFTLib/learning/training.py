@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,11 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint as written. Raises WorkspaceError if it is damaged."""
     try:
+        with zipfile.ZipFile(path) as parts:
+            if parts.testzip() is not None:  # torch writes checksums, and does not look at them
+                raise zipfile.BadZipFile
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, *UNREADABLE) as error:
+    except (OSError, zipfile.BadZipFile, *UNREADABLE) as error:
         raise WorkspaceError(f"Checkpoint {path} is damaged; delete it to begin its stage again.") from error
     return state
 

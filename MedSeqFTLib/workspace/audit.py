@@ -109,7 +109,7 @@ def note(
         _name(workspace, document_path): hashlib.sha256(document_bytes(document)).hexdigest()
         for document_path, document in documents.items()
     }
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:  # empty: whoever began it was killed, or found the disk full
         _append(path, "log begun", "workspace", present(workspace, skip=hashes), who, "")
     _settle(workspace, path)
     _append(path, act, subject, hashes, who, reason)

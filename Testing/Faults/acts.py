@@ -12,6 +12,7 @@ from pathlib import Path
 
 from Faults import samples
 from Faults.samples import TASK
+from MedSeqFTLib.workspace.files import storage_errors
 from MedSeqFTLib.workspace.schema import Label, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -169,7 +170,8 @@ def accept_by_job(folder: Path) -> Path:
     workspace, files = opened(folder), ("new.nrrd", "new-labels.nrrd")
     with workspace.staging() as inputs:
         for name in files:
-            shutil.copyfile(folder / "given" / name, inputs / name)
+            with storage_errors(inputs / name):  # the window writes them with write_volume
+                shutil.copyfile(folder / "given" / name, inputs / name)
         settings = {"role": Role.TRAIN, "case_id": "new", "by": "a person"}
         return start_acceptance(workspace, TASK, inputs, *files, settings).path
 

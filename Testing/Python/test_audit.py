@@ -173,6 +173,16 @@ def test_without_room_for_the_line_nothing_is_done(workspace: Workspace, monkeyp
     assert workspace.pointers() == before
 
 
+@pytest.mark.parametrize("left", [b"", b'{"schema_version":1,"numb'])
+def test_a_log_whose_first_line_could_not_be_written_is_begun_again(tmp_path: Path, left: bytes) -> None:
+    """The disk was full, or the power failed: a workspace to which nothing could be added any more would be lost."""
+    workspace = Workspace.create(tmp_path / "workspace")
+    (workspace.folder / AUDIT_FILE).write_bytes(left)
+    workspace.add_task(a_task())
+    assert acts(workspace) == ["log begun", "task added"]
+    assert verify(workspace).problems == ()
+
+
 def test_a_damaged_end_of_the_log_stops_further_acts(workspace: Workspace) -> None:
     with (workspace.folder / AUDIT_FILE).open("ab") as file:
         file.write(b"not a line of the log\n")

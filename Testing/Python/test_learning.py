@@ -87,10 +87,14 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
     assert "starts again" in reporter.warnings[0]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    training(Notes(tmp_path), linear()).run()
+@pytest.mark.parametrize("way", ["cut off", "one number changed, which torch would read without a word"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, way: str) -> None:
+    module = linear()
+    training(Notes(tmp_path), module).run()
     path = tmp_path / "checkpoints" / "a-stage.pt"
-    path.write_bytes(path.read_bytes()[:200])
+    whole, weights = path.read_bytes(), module.weight.detach().numpy().tobytes()
+    assert weights in whole
+    path.write_bytes(whole[:200] if way == "cut off" else whole.replace(weights, weights[::-1]))
     with pytest.raises(WorkspaceError, match=r"a-stage\.pt is damaged"):
         training(Notes(tmp_path), linear()).run()
 
