@@ -149,7 +149,7 @@ def many_cases(window: Window, folder: Path, count: int) -> None:
         return session.is_read and bool(ui.worklistTableWidget.rowCount)
 
     time.sleep(3)  # files that were written just now are read again in any case
-    acts.beat(f"open a workspace of {count} cases", lambda: session.open(workspace.folder), shown)
+    acts.beat(f"open a workspace of {count} cases", lambda: session.use(Workspace.open(workspace.folder)), shown)
     for _round in range(2):
         acts.beat("  a parameter changes", lambda: setattr(session.parameters, "role", other(session.parameters.role)))
     acts.beat("  search", lambda: setattr(ui.worklistSearchLineEdit, "text", "case-0777"))
@@ -158,7 +158,7 @@ def many_cases(window: Window, folder: Path, count: int) -> None:
     put(workspace.folder / "cases" / TASK / "another", folder / "shared", accepted)
     known = ui.exportListWidget.count
     acts.beat("  another process has added a case", session.changed, lambda: ui.exportListWidget.count > known)
-    session.open(None)
+    session.use(None)
 
 
 def other(role: str) -> str:

@@ -52,7 +52,7 @@ def copied(workspace: Workspace, folder: Path) -> Workspace:
 def open_workspace(window: Window, workspace: Workspace | None, task: str = "balls") -> Any:
     """As the panels Set-up and Task do. Returns the session."""
     session = window.widget.session
-    session.open(workspace.folder if workspace else None)
+    session.use(workspace and Workspace.open(workspace.folder))
     session.parameters.task = task
     session.changed()
     window.frame.resize(460, 1600)

@@ -64,7 +64,7 @@ class Stage:
         """A workspace, by default a copy of the adapted one, and its task."""
         found = workspace or copied(self.adapted, self.data)
         self.opened.append(found)
-        self.session.open(found.folder)
+        self.session.use(Workspace.open(found.folder))
         self.session.parameters.task = task
         self.session.changed()
         return found

@@ -41,6 +41,7 @@ class Story:
         """Set-up: New..., and a folder."""
         self.window.dialogs.expect("workspace", folder)
         self.window.click(self.ui.newWorkspaceButton)
+        self.window.wait_until(lambda: self.window.widget.session.logic is not None)
 
     def load_scan(self, number: int) -> Any:
         """Sample Data: a volume with its reference segmentation. Returns the volume."""

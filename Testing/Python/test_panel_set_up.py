@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,13 @@ def settled(window: Window) -> None:  # noqa: F811
 
 def open_folder(window: Window, folder: Path) -> None:  # noqa: F811
     window.dialogs.expect(CHOOSE, folder)
-    window.click(window.ui.openWorkspaceButton)
+    click(window, window.ui.openWorkspaceButton)
+
+
+def click(window: Window, button: Any) -> None:  # noqa: F811
+    """A button that opens a workspace, which is then open, or was refused."""
+    window.click(button)
+    window.wait_until(window.ui.openWorkspaceButton.isEnabled)
 
 
 def lacking(monkeypatch: pytest.MonkeyPatch, *names: str) -> set[str]:
@@ -57,7 +64,7 @@ def test_a_workspace_is_made_remembered_and_opened_again(window: Window, tmp_pat
     assert "None is open" in window.ui.workspaceLabel.text
     assert not window.ui.taskCollapsibleButton.isEnabled()
     window.dialogs.expect(MAKE, folder)
-    window.click(window.ui.newWorkspaceButton)
+    click(window, window.ui.newWorkspaceButton)
     assert (folder / "workspace.json").is_file()
     assert window.ui.workspaceLineEdit.text == str(folder)
     assert window.ui.workspaceLabel.text == "Tasks: 0, cases: 0, model versions: 0."
@@ -73,13 +80,59 @@ def test_a_folder_is_chosen_or_typed(window: Window, tmp_path: Path) -> None:  #
     open_folder(window, first.folder)
     assert logic(window).workspace.folder == first.folder
     window.type(window.ui.workspaceLineEdit, str(second.folder))
+    window.wait_until(window.ui.openWorkspaceButton.isEnabled)
     assert logic(window).workspace.folder == second.folder
     inside(window.ui.workspaceLineEdit).setText("half a pa")
     window.widget.session.changed()
     assert window.ui.workspaceLineEdit.text == "half a pa"  # what is typed stays
     window.dialogs.expect(CHOOSE, None)
-    window.click(window.ui.openWorkspaceButton)  # and thought better of it
+    click(window, window.ui.openWorkspaceButton)  # and thought better of it
     assert logic(window).workspace.folder == second.folder
+
+
+def test_the_library_is_imported_and_a_workspace_read_on_a_thread(
+    window: Window,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is imported is told by a fresh Python; here the thread waits at a gate, and the window does not."""
+    first, second = Workspace.create(tmp_path / "first"), Workspace.create(tmp_path / "second")
+    open_folder(window, first.folder)
+    gate, threads, really = threading.Event(), [], Workspace.open
+
+    def slow(folder: Path) -> Workspace:
+        threads.append(threading.current_thread())
+        gate.wait(20)
+        return really(folder)
+
+    monkeypatch.setattr(Workspace, "open", slow)
+    ui = window.ui
+    window.dialogs.expect(CHOOSE, second.folder)
+    window.click(ui.openWorkspaceButton)
+    assert ui.workspaceLabel.text == "Opening..."
+    assert logic(window).workspace.folder == first.folder  # which can be worked in until the other is open
+    for widget in (ui.openWorkspaceButton, ui.newWorkspaceButton, ui.workspaceLineEdit):
+        assert not widget.isEnabled() and "just being opened" in widget.toolTip
+    gate.set()
+    window.wait_until(lambda: logic(window).workspace.folder == second.folder)
+    assert ui.workspaceLabel.text == "Tasks: 0, cases: 0, model versions: 0."
+    assert threads and threading.main_thread() not in threads
+
+
+def test_a_window_that_is_closed_while_it_opens_a_workspace_is_not_disturbed(
+    window: Window,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, gate, really = Workspace.create(tmp_path / "workspace").folder, threading.Event(), Workspace.open
+    open_folder(window, folder)
+    monkeypatch.setattr(Workspace, "open", lambda folder: gate.wait(20) and really(folder))
+    window.reopen()
+    window.wait_until(lambda: window.ui.workspaceLabel.text == "Opening...")
+    window.close()
+    gate.set()
+    window._open()
+    window.wait_until(lambda: logic(window) is not None)
 
 
 def no_workspace(folder: Path) -> None:
@@ -116,7 +169,7 @@ def test_a_folder_that_cannot_be_opened_is_told_and_the_open_one_stays(
     prepare(tmp_path / "other")
     window.dialogs.expect(CHOOSE, tmp_path / "other")
     window.dialogs.expect(told)
-    window.click(window.ui.openWorkspaceButton)
+    click(window, window.ui.openWorkspaceButton)
     assert str(tmp_path / "other") in window.dialogs.shown[-1]
     assert logic(window).workspace.folder == present.folder
     window.reopen()
@@ -129,7 +182,7 @@ def test_a_new_workspace_needs_an_empty_folder(window: Window, tmp_path: Path) -
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     window.dialogs.expect(MAKE, tmp_path / "full")
     window.dialogs.expect("is not empty")
-    window.click(window.ui.newWorkspaceButton)
+    click(window, window.ui.newWorkspaceButton)
     assert logic(window) is None
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
@@ -527,7 +580,7 @@ def test_looking_again(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_anonymous_workspace_is_made_and_says_so(window: Window, tmp_path: Path) -> None:  # noqa: F811
     window.click(window.ui.anonymousCheckBox)
     window.dialogs.expect(MAKE, tmp_path / "new")
-    window.click(window.ui.newWorkspaceButton)
+    click(window, window.ui.newWorkspaceButton)
     assert Workspace.open(tmp_path / "new").info.anonymous
     assert "Anonymous: names are random." in window.ui.workspaceLabel.text
     other = Workspace.create(tmp_path / "other")

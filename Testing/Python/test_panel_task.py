@@ -63,7 +63,7 @@ def versions(tmp_path: Path) -> Workspace:
 
 
 def opened(window: Window, workspace: Workspace) -> None:  # noqa: F811
-    window.widget.session.open(workspace.folder)
+    window.widget.session.use(Workspace.open(workspace.folder))
 
 
 def table(proxy: Any) -> list[list[str]]:

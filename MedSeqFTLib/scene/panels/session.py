@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
@@ -14,6 +13,7 @@ from MedSeqFTLib.scene.panels.background import Background
 
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
+    from MedSeqFTLib.workspace.workspace import Workspace
 
 ROUNDS = 3  # of telling, when those who are told change something themselves
 
@@ -95,14 +95,14 @@ class Session:
         finally:
             self._telling = False
 
-    def open(self, folder: Path | None, create: bool = False, anonymous: bool = False) -> None:
-        """Open a workspace, or make one, which keeps no names if `anonymous`; None closes the one that is open.
+    def use(self, workspace: Workspace | None) -> None:
+        """Let the panels work in a workspace, or in none."""
+        if workspace is None:
+            self.logic = None
+        else:
+            from MedSeqFTLib.scene.logic import SceneLogic
 
-        Raises:
-            WorkspaceError, StorageError: it cannot be opened or made; what was open stays open.
-            ModuleNotFoundError: Slicer's Python lacks a package of the library.
-        """
-        self.logic = _opened(folder, create, anonymous) if folder is not None else None
+            self.logic = SceneLogic(workspace)
         self.changed()
 
     @property
@@ -129,10 +129,3 @@ def _trouble(logic: SceneLogic, task: str) -> str:
     except MedSeqFTError as error:
         return str(error)
     return ""
-
-
-def _opened(folder: Path, create: bool, anonymous: bool) -> SceneLogic:
-    from MedSeqFTLib.scene.logic import SceneLogic
-    from MedSeqFTLib.workspace.workspace import Workspace
-
-    return SceneLogic(Workspace.create(folder, anonymous=anonymous) if create else Workspace.open(folder))

@@ -51,7 +51,8 @@ class SetUpPanel(Panel):
     def show(self) -> None:
         ui, logic = self.ui, self.session.logic
         missing = packages.missing_packages()
-        lacking = _("Install the missing packages first.") if missing else ""
+        opening = _("A workspace is just being opened.") if self._opening.is_active else ""
+        why_not = _("Install the missing packages first.") if missing else opening
         ui.programLabel.text = program_text()
         ui.torchLabel.text = torch_text()
         ui.memoryLabel.text = memory_text(logic.workspace.folder if logic else Path.home())
@@ -76,8 +77,8 @@ class SetUpPanel(Panel):
                 ),
             ),
         ):
-            widget.enabled = not missing
-            widget.toolTip = plain(lacking or tip)
+            widget.enabled = not why_not
+            widget.toolTip = plain(why_not or tip)
         self._installing.offer()
 
     def close(self) -> None:
@@ -115,6 +116,8 @@ class SetUpPanel(Panel):
 
     def _workspace_text(self) -> str:
         logic = self.session.logic
+        if self._opening.is_active:
+            return _("Opening...")
         if logic is None:
             return self._opening.trouble or _("None is open. Open one, or make a new one in an empty folder.")
         if not (logic.workspace.folder / "workspace.json").is_file():
