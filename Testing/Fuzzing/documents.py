@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import SimpleITK as sitk
-from mutations import mutated_json, mutated_json_lines, mutated_lines
+from mutations import mutated_archive, mutated_json, mutated_json_lines, mutated_lines
 from samples import Reader, Sample, files_below
 
 from MedSeqFTLib.evaluation.report import Report, render_report
@@ -22,6 +24,7 @@ from MedSeqFTLib.jobs.summary import lineage, stage_section
 from MedSeqFTLib.learning.benchmark.config import read_config
 from MedSeqFTLib.learning.recipe import read_recipe
 from MedSeqFTLib.workspace import audit, audit_check, drafts, segmentations, worklist
+from MedSeqFTLib.workspace.archive import MANIFEST, export_workspace
 from MedSeqFTLib.workspace.cases import accept_case
 from MedSeqFTLib.workspace.files import read_json, sha256_of, write_json
 from MedSeqFTLib.workspace.networks import ResidualUNetDescription
@@ -38,6 +41,7 @@ from MedSeqFTLib.workspace.schema import (
     TaskPlan,
     TaskScores,
 )
+from MedSeqFTLib.workspace.unpacking import import_workspace
 from MedSeqFTLib.workspace.workspace import Workspace
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
@@ -191,6 +195,26 @@ def _read_jobs(folder: Path, _sample: Sample) -> None:
         JobFolder(job.path).state()
 
 
+def _backup(folder: Path) -> Sequence[Sample]:
+    path = folder / "backup.zip"
+    export_workspace(_workspace(folder), path)
+    return [Sample({path.name: path.read_bytes()}, (path.name,), _mutated_backup)]
+
+
+def _mutated_backup(random: Random, data: bytes) -> bytes:
+    return mutated_archive(random, data, MANIFEST, mutated_json)
+
+
+def _read_backup(folder: Path, _sample: Sample) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        place = Path(name)
+        try:
+            import_workspace(folder / "backup.zip", place / "new")
+        finally:
+            found = {path.name for path in place.iterdir()}
+            assert found <= {"new"}, f"files beside the new workspace: {found}"
+
+
 def _configs(_folder: Path) -> Sequence[Sample]:
     return [
         Sample({"a.toml": path.read_bytes()}, ("a.toml",), mutated_lines)
@@ -220,6 +244,7 @@ READERS = (
     Reader("Decathlon dataset.json", _decathlon, lambda folder, _sample: read_data_set(folder)),
     Reader("nnU-Net dataset.json", _nnunet, lambda folder, _sample: read_data_set(folder)),
     Reader("workspace documents", _documents, _read_documents),
+    Reader("workspace archive", _backup, _read_backup),
     Reader("audit.jsonl", _audit, lambda folder, _sample: audit_check.verify(Workspace.open(folder))),
     Reader("jobs and events", _jobs, _read_jobs),
     Reader("benchmark TOML", _configs, lambda folder, _sample: read_config(folder / "a.toml")),

@@ -206,6 +206,9 @@ def _nested(depth: int) -> Any:
     return value
 
 
+_MEMBER_NAMES = [text for text in TEXTS if 0 < len(text) < 300 and text != "\ud800" and text[0] != "\0"]
+
+
 def mutated_safetensors(random: Random, data: bytes) -> bytes:
     """The JSON header, with its length made right again; or any bytes."""
     if random.random() < 0.3:
@@ -216,25 +219,23 @@ def mutated_safetensors(random: Random, data: bytes) -> bytes:
     return struct.pack("<Q", stated) + head + data[8 + length :]
 
 
-def mutated_archive(random: Random, data: bytes) -> bytes:
-    """A member of a zip file, or its name; or any bytes."""
+def mutated_archive(random: Random, data: bytes, often: str = ".pkl", inner: Mutation = mutated_bytes) -> bytes:
+    """A member of a zip file, or its name; or any bytes.
+
+    Args:
+        often: the end of the names of members that are chosen more often, and changed by `inner`.
+    """
     if random.random() < 0.3:
         return mutated_bytes(random, data)
     target = io.BytesIO()
     packing = zipfile.ZIP_STORED if random.random() < 0.95 else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(target, "w", packing) as archive:
         names = source.namelist()
-        chosen = random.choice([name for name in names if name.endswith(".pkl")] * 3 + names)
+        chosen = random.choice([name for name in names if name.endswith(often)] * 3 + names)
         for name in names:
             content = source.read(name)
             if name == chosen:
-                content = mutated_bytes(random, content)
-                name = (
-                    name
-                    if random.random() < 0.95
-                    else random.choice(
-                        [text for text in TEXTS if 0 < len(text) < 300 and text != "\ud800" and text[0] != "\0"]
-                    )
-                )
+                content = (inner if name.endswith(often) else mutated_bytes)(random, content)
+                name = name if random.random() < 0.95 else random.choice(_MEMBER_NAMES)
             archive.writestr(name, content)
     return target.getvalue()

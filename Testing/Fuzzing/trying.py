@@ -34,6 +34,7 @@ _MODULES = {
         "Decathlon dataset.json",
         "nnU-Net dataset.json",
         "workspace documents",
+        "workspace archive",
         "audit.jsonl",
         "jobs and events",
         "benchmark TOML",

@@ -44,6 +44,7 @@ def test_a_reader_that_fails_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_thousand_damaged_files_for_every_reader(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "Testing" / "Fuzzing"), "--keep", str(tmp_path)]
+@pytest.mark.parametrize("name", trying.NAMES)
+def test_twenty_thousand_damaged_files_for_every_reader(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "Testing" / "Fuzzing"), "--keep", str(tmp_path), "--only", name]
     subprocess.run(command, check=True)
