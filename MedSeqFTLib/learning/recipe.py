@@ -94,12 +94,20 @@ def _found(images: _Images, folder: Path, recipe: Path) -> ImageGroup:
         return _group(paths, images.intensity or data_set.task.intensity, images.spacing)
     paths = []
     for pattern in images.files:
-        matches = sorted(path for path in folder.glob(pattern) if path.is_file())
+        matches = _matching(folder, pattern, recipe)
         if not matches:
             raise InputError(f"The recipe {recipe} names {pattern}, but nothing in {folder} has such a name.")
         paths += matches
     usual: Intensity = Window() if images.modality is Modality.CT else Percentile()
     return _group(list(dict.fromkeys(paths)), images.intensity or usual, images.spacing)
+
+
+def _matching(folder: Path, pattern: str, recipe: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.glob(pattern) if path.is_file())
+    except (NotImplementedError, ValueError, OSError) as error:  # absolute, no pattern at all, overlong
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"The recipe {recipe} cannot be used: files {pattern!r}: {why}.") from error
 
 
 def _group(paths: list[Path], intensity: Intensity, spacing: Vector3 | None) -> ImageGroup:
