@@ -73,7 +73,8 @@ class Damage(Kind):
             told = problems(folder / "workspace")
             if not any(path.name in line for line in told):
                 raise Lost(f"{name}, {way}: nobody finds it")
-            self._others_are_usable(folder, path)
+            if path.name != "workspace.json":  # without which it is no workspace: it comes back from a backup
+                self._others_are_usable(folder, path)
         return f"{name}, {way}: {next(line for line in told if path.name in line)}"
 
     def _name_here(self, folder: Path, name: str) -> str:
@@ -88,7 +89,7 @@ class Damage(Kind):
 
     def _others_are_usable(self, folder: Path, damaged: Path) -> None:
         for what, read in items(folder / "workspace"):
-            if not damaged.is_relative_to(what) and damaged.name != "workspace.json":
+            if not damaged.is_relative_to(what):
                 try:
                     read()
                 except MedSeqFTError as error:
