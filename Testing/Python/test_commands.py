@@ -521,7 +521,7 @@ CASE = {"image": "imagesTr/brain_000.nii.gz", "label": "labelsTr/brain_000.nii.g
         ({"training": [{**CASE, "image": "/etc/passwd"}]}, "leaves the folder"),
         ({"training": [{**CASE, "image": "C:\\secret.nii.gz"}]}, "leaves the folder"),
         ({"training": [{**CASE, "image": "..\\secret.nii.gz"}]}, "leaves the folder"),
-        ({"training": [{**CASE, "image": "imagesTr/gone.nii.gz"}]}, "gone.nii.gz is missing"),
+        ({"training": [{**CASE, "image": "imagesTr/gone.nii.gz"}]}, "gone.nii.gz', but it is missing"),
         ({"training": [{**CASE, "label": "labelsTr"}]}, "is missing"),
         ({"training": [{"image": "imagesTr/brain_000.nii.gz"}]}, "no file name for 'label'"),
         ({"training": [{**CASE, "image": 7}]}, "no file name for 'image'"),

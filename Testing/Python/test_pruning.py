@@ -22,6 +22,7 @@ from MedSeqFTLib.learning.preflight import version_for
 from MedSeqFTLib.workspace.archive import export_workspace
 from MedSeqFTLib.workspace.audit import entries
 from MedSeqFTLib.workspace.audit_check import verify
+from MedSeqFTLib.workspace.drafts import Draft, drafts, store_draft
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.schema import now
 from MedSeqFTLib.workspace.unpacking import import_workspace
@@ -130,8 +131,9 @@ def test_what_jobs_and_killed_processes_left(workspace: Workspace, tmp_path: Pat
         "cache/staging-now/image.nrrd": 10,
         "segmentations/brain/.tmp-old/segmentation.seg.nrrd": 300,
         "drafts/brain/.tmp-new/draft.json": 10,
-        "drafts/brain/d1/segmentation.seg.nrrd": 10,
     }
+    draft = Draft(id="d1", task="brain", volume="scan", size=(1, 1, 1), spacing=(1, 1, 1))
+    store_draft(workspace, draft, lambda path: path.write_bytes(bytes(10)) and None)
     for name, kind, end in (
         ("adapt-1", "adapt", "finished"),
         ("adapt-2", "adapt", "failed"),
@@ -158,6 +160,7 @@ def test_what_jobs_and_killed_processes_left(workspace: Workspace, tmp_path: Pat
         "segmentations/brain/.tmp-old/segmentation.seg.nrrd",
         "jobs/adapt-1/checkpoints/step.pt",
     }
+    assert [draft.id for draft in drafts(workspace, "brain")] == ["d1"]
     assert verify(workspace).problems == ()
 
 
