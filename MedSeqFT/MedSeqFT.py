@@ -64,7 +64,7 @@ def loadTutorialScan(number: int) -> list:
     nodes = []
     with slicer.util.tryWithErrorDisplay(_("The scan could not be drawn."), waitCursor=True):
         MedSeqFTLogic().libraryVersion()
-        nodes = list(importlib.import_module("MedSeqFTLib.scene.sample_data").load_scan(number))
+        nodes = list(importlib.import_module("MedSeqFTLib.scene.panels.tutorial").load_scan(number))
     return nodes
 
 

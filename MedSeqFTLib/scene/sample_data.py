@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import SimpleITK as sitk
 import slicer
 
 from MedSeqFTLib.imaging.anatomy import load_anatomy
@@ -30,8 +31,17 @@ def load_scan(number: int, scene: Any = None) -> tuple[Any, Any]:
 
     Takes a few seconds the first time. Raises InputError if nilearn is missing.
     """
-    scene = slicer.mrmlScene if scene is None else scene
-    image, reference = make_case(load_anatomy(), KIND, (_SEED, 1, number))
+    return place_scan(number, draw_scan(number), slicer.mrmlScene if scene is None else scene)
+
+
+def draw_scan(number: int) -> tuple[sitk.Image, sitk.Image]:
+    """The part of `load_scan` that takes long and touches no scene: it may be done on a thread. Raises as that."""
+    return make_case(load_anatomy(), KIND, (_SEED, 1, number))
+
+
+def place_scan(number: int, drawn: tuple[sitk.Image, sitk.Image], scene: Any) -> tuple[Any, Any]:
+    """The other part. Returns the volume and the segmentation."""
+    image, reference = drawn
     volume = add_volume(scene, image, scan_name(number))
     labels = [
         Label(value=value, name=name, color=distinct_color(value - 1))

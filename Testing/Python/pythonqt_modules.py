@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from custom_widgets import CTK_WIDGETS
 from mrml_widgets import MRML_WIDGETS
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
-from pythonqt_layer import TABLE, Proxy, PythonQtClass, signal_name
+from pythonqt_layer import TABLE, Enumerator, Proxy, PythonQtClass, signal_name
 
 CUSTOM_WIDGETS = (*CTK_WIDGETS, *MRML_WIDGETS)
 
@@ -58,6 +58,8 @@ def modules() -> tuple[ModuleType, ModuleType]:
             if kind := getattr(source, name, None):
                 setattr(qt, name, PythonQtClass(kind))
     qt.QFile, qt.QUiLoader = QtCore.QFile, UiLoader  # type: ignore[attr-defined]
+    without_input = Enumerator(QtCore.QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+    qt.QEventLoop = SimpleNamespace(ExcludeUserInputEvents=without_input)  # type: ignore[attr-defined]  # all we use
     for kind in CTK_WIDGETS:
         setattr(ctk, kind.__name__, PythonQtClass(kind))
     return qt, ctk

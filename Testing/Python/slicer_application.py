@@ -55,8 +55,8 @@ class Application:
         """False: dialogues are answered by the test, and not skipped."""
         return False
 
-    def processEvents(self) -> None:  # noqa: N802
-        QtWidgets.QApplication.processEvents()
+    def processEvents(self, flags: Any = QtCore.QEventLoop.ProcessEventsFlag.AllEvents) -> None:  # noqa: N802
+        QtWidgets.QApplication.processEvents(getattr(flags, "member", flags))
 
     def topLevelWidgets(self) -> tuple[Proxy, ...]:  # noqa: N802
         """There is no main window among them."""

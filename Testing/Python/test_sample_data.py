@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from PySide6 import QtCore
 from slicer_program import Window, metadata, scene, window  # noqa: F401
 from slicer_samples import slicer
+
+from MedSeqFTLib.scene import sample_data
 
 
 class RecordingSampleData:
@@ -54,3 +58,20 @@ def test_a_scan_comes_with_its_reference(sources: list[dict[str, Any]]) -> None:
     first, second, third = map(slicer.util.arrayFromVolume, (volume, again, other))
     assert np.array_equal(first, second)
     assert first.shape != third.shape or not np.array_equal(first, third)
+
+
+def test_the_window_lives_while_a_scan_is_drawn(sources: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    ticked, really = threading.Event(), sample_data.draw_scan
+    timer = QtCore.QTimer()
+    timer.timeout.connect(ticked.set)
+    timer.start(5)
+
+    def drawn(number: int) -> Any:
+        threads.append(threading.current_thread())
+        assert ticked.wait(20)  # set by the main thread, which waits for the scan
+        return really(number)
+
+    monkeypatch.setattr(sample_data, "draw_scan", drawn)
+    assert len(sources[0]["customDownloader"](sources[0])) == 2
+    assert threads and threading.main_thread() not in threads

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import qt
+import slicer
 
 from MedSeqFTLib.scene.panels.panel import guarded, on
 
@@ -66,3 +68,16 @@ class Background:
             guarded(self._failed)
             raise outcome
         self._done(outcome)
+
+
+def waited_for(action: Callable[[], Any]) -> Any:
+    """The value of `action`, for a caller who cannot go on without; it must touch neither the scene nor a widget.
+
+    It is done on a thread: timers and painting go on, clicks and keys wait, so that nothing is begun in between.
+    Raises what `action` raises.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        future = executor.submit(action)
+        while not wait([future], TURN).done:
+            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+        return future.result()
