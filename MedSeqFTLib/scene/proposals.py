@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import SimpleITK as sitk
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import read_label_map
@@ -11,7 +13,7 @@ from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.scene.marks import PIXELS, PROPOSAL
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import add_segmentation
-from MedSeqFTLib.workspace.schema import Segmentation
+from MedSeqFTLib.workspace.schema import Label, Segmentation
 from MedSeqFTLib.workspace.segmentations import segmentation_of, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -31,8 +33,20 @@ class SegmentingJob(Following):
         """What was stored. Raises JobError unless the job is finished."""
         return self.result(Segmentation)
 
-    def load(self) -> Any:
+    def read(self) -> StoredProposal:
+        """The part of `load` that takes long and touches no scene: it may be done on a thread.
+
+        Raises:
+            JobError: the job is not finished.
+            WorkspaceError: the stored file is damaged.
+        """
+        return read_proposal(self._workspace, self.record)
+
+    def load(self, stored: StoredProposal | None = None) -> Any:
         """Put the result beside the volume, as a new segmentation node. Returns the node.
+
+        Args:
+            stored: what `read` has returned, if it was called.
 
         Raises:
             JobError: the job is not finished.
@@ -46,9 +60,32 @@ class SegmentingJob(Following):
                 f"Volume {self._name!r} is no longer in the scene; its segmentation {record.name} is kept in the "
                 "workspace: load the volume again, then the segmentation."
             )
-        node = add_proposal(self._workspace, record, volume)
+        node = place_proposal(stored or self.read(), volume)
         volume.SetAttribute(PIXELS, record.pixel_sha256)
         return node
+
+
+class StoredProposal(NamedTuple):
+    """A stored segmentation with its file in memory."""
+
+    record: Segmentation
+    label_map: sitk.Image
+    labels: tuple[Label, ...]  # that it speaks of
+
+
+def read_proposal(workspace: Workspace, record: Segmentation) -> StoredProposal:
+    """The part of `add_proposal` that takes long and touches no scene. Raises WorkspaceError: the file is damaged."""
+    labels = workspace.task(record.task).labels
+    stored = read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True)
+    return StoredProposal(record, stored.image, stored.spoken_of(labels))
+
+
+def place_proposal(stored: StoredProposal, volume: Any) -> Any:
+    """The other part. Returns the node."""
+    record = stored.record
+    node = add_segmentation(volume, stored.label_map, stored.labels, f"{volume.GetName()} by {record.version}")
+    node.SetAttribute(PROPOSAL, record.segmentation_sha256)
+    return node
 
 
 def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any:
@@ -59,11 +96,7 @@ def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any
         GeometryError: the volume is another one, or was moved since it was segmented.
         WorkspaceError: the stored file is damaged.
     """
-    labels = workspace.task(record.task).labels
-    stored = read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True)
-    node = add_segmentation(volume, stored.image, stored.spoken_of(labels), f"{volume.GetName()} by {record.version}")
-    node.SetAttribute(PROPOSAL, record.segmentation_sha256)
-    return node
+    return place_proposal(read_proposal(workspace, record), volume)
 
 
 def proposal_of(workspace: Workspace, task: str, node: Any) -> Segmentation | None:

@@ -179,7 +179,7 @@ def work(stage: Stage) -> None:
     stage.shoot("segment", "ready")
     window.click(ui.segmentButton)
     stage.shoot("segment", "running")
-    stage.wait(lambda: ui.segmentButton.text == "Segment")
+    stage.wait(lambda: ui.segmentButton.text == "Segment" and "being read" not in ui.segmentButton.toolTip)
     stage.shoot("segment", "finished")
     correct(stage, volumes[0])
     stage.session.parameters.volume = volumes[2]

@@ -81,6 +81,7 @@ class Story:
         self.window.click(self.ui.segmentButton)
         self.window.wait_until(lambda: self.ui.segmentButton.text == "Cancel")
         self.window.wait_until(lambda: self.ui.segmentButton.text == "Segment", LONG)
+        self.window.wait_until(lambda: "being read" not in self.ui.segmentButton.toolTip)
         node = self.window.widget.session.parameters.segmentation
         assert node.GetName().startswith(f"{scan_name(number)} by M"), node.GetName()
         return node

@@ -45,7 +45,7 @@ def double_click(window: Window, name: str) -> None:  # noqa: F811
     place = shown.visualItemRect(shown.item(row, 0)).center()
     QtTest.QTest.mouseClick(shown.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=place)
     QtTest.QTest.mouseDClick(shown.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=place)
-    window.wait_until(lambda: True)
+    window.wait_until(lambda: "being read" not in window.ui.openButton.toolTip)
 
 
 def test_an_edit_is_on_the_disk_before_another_case_is_shown(window: Window, workspace: Workspace) -> None:  # noqa: F811

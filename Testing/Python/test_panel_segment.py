@@ -29,7 +29,9 @@ def workspace(adapted: Workspace, tmp_path: Path) -> Iterator[Workspace]:
 
 
 def ended(window: Window) -> None:  # noqa: F811
-    window.wait_until(lambda: window.ui.segmentButton.text == "Segment", 60)
+    """The job, and the reading of its result."""
+    button = window.ui.segmentButton
+    window.wait_until(lambda: button.text == "Segment" and "being read" not in button.toolTip, 60)
 
 
 def test_a_volume_is_segmented(window: Window, workspace: Workspace) -> None:  # noqa: F811

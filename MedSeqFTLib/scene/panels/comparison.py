@@ -16,7 +16,7 @@ from MedSeqFTLib.scene.panels.tables import fill, fit_height
 
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.following import Following
-    from MedSeqFTLib.scene.proposals import SegmentingJob
+    from MedSeqFTLib.scene.proposals import SegmentingJob, StoredProposal
     from MedSeqFTLib.workspace.schema import Label, Segmentation
     from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -109,14 +109,16 @@ class Comparison:
             self._jobs.append(start())
             self._watch.follow(self._jobs[-1])
             return
-        self._show_both()
+        jobs = list(self._jobs)
+        self._background.run(lambda: [job.read() for job in jobs], self._show_both, self._session.changed)
+        self._watch.offer(_("The results are being compared."))
 
-    def _show_both(self) -> None:
+    def _show_both(self, stored: list[StoredProposal]) -> None:
         from MedSeqFTLib.workspace.schema import Segmentation
 
         logic = self._session.logic
         assert logic is not None
-        nodes = [job.load() for job in self._jobs]
+        nodes = [job.load(found) for job, found in zip(self._jobs, stored, strict=True)]
         place_side_by_side(self._volume(), nodes)
         records = [job.result(Segmentation) for job in self._jobs]
         self.ui.compareLabel.text = _("Comparing the voxels...")

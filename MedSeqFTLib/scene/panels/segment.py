@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.scene.panels.background import Background
 from MedSeqFTLib.scene.panels.job_watch import JobWatch, JobWidgets
 from MedSeqFTLib.scene.panels.panel import Panel
 from MedSeqFTLib.scene.panels.session import Session
@@ -14,7 +15,7 @@ from MedSeqFTLib.scene.panels.session import Session
 if TYPE_CHECKING:
     from MedSeqFTLib.jobs.following import Following
     from MedSeqFTLib.scene.logic import SceneLogic
-    from MedSeqFTLib.scene.proposals import SegmentingJob
+    from MedSeqFTLib.scene.proposals import SegmentingJob, StoredProposal
 
 DEVICES = ("auto", "cpu")  # in the order of the box
 
@@ -27,6 +28,7 @@ class SegmentPanel(Panel):
         super().__init__(ui, session, ui.segmentCollapsibleButton, ui.segmentStateLabel)
         widgets = JobWidgets(ui.segmentButton, ui.segmentProgressBar, ui.segmentProgressLabel, ui.segmentResumeButton)
         self._watch = JobWatch(widgets, self._start, self._resume, self._finished, self._looked)
+        self._background = Background()  # reads the result
         self._logic: SceneLogic | None = None
         self._news = ""
         self._news_of = ""  # id of the volume that was chosen then
@@ -40,10 +42,14 @@ class SegmentPanel(Panel):
         if self.session.logic is not self._logic:
             self._logic = self.session.logic
             self._find_running()
-        self._watch.offer(self._why_not(), _("Segment the volume with the task's model; you can go on working."))
+        reading = _("The result is just being read.") if self._background.is_active else ""
+        self._watch.offer(
+            reading or self._why_not(), _("Segment the volume with the task's model; you can go on working.")
+        )
 
     def close(self) -> None:
         self._watch.close()
+        self._background.close()
 
     def _tell(self, news: str) -> None:
         """To be shown until another volume is chosen."""
@@ -124,8 +130,14 @@ class SegmentPanel(Panel):
         from MedSeqFTLib.scene.proposals import SegmentingJob
 
         assert isinstance(job, SegmentingJob)
+        self._background.run(lambda: _read(job), lambda found: self._place(job, found))
+        self.refresh()
+
+    def _place(self, job: SegmentingJob, found: StoredProposal | MedSeqFTError) -> None:
         try:
-            node = job.load()
+            if isinstance(found, MedSeqFTError):
+                raise found
+            node = job.load(found)
         except MedSeqFTError as error:  # the scene was closed, or the volume moved: nothing is lost
             self._tell(str(error))
         else:
@@ -143,6 +155,13 @@ class SegmentPanel(Panel):
         else:
             text = _("{name} is in the scene, with a confidence of {confidence}: choose it below when you are ready.")
         return text.format(name=node.GetName(), confidence=percent(job.record.confidence))
+
+
+def _read(job: SegmentingJob) -> StoredProposal | MedSeqFTError:
+    try:
+        return job.read()
+    except MedSeqFTError as error:
+        return error
 
 
 def percent(share: float | None) -> str:
