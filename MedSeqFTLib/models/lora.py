@@ -151,6 +151,10 @@ def merge(adapted: PeftModel) -> Backbone:
     return backbone
 
 
+#: What peft raises at unusable configurations; it leaves out unknown keys one by one, at worst for ever.
+_PEFT_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, SafetensorError)
+
+
 def load_adapter(adapted: PeftModel, folder: Path) -> None:
     """Take over the changes that `save_adapter` wrote for the same base and the same rank.
 
@@ -161,7 +165,7 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     wanted = adapted.peft_config[ADAPTER]
     try:
         stored, tensors = PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, SafetensorError) as error:  # what peft raises
+    except _PEFT_ERRORS as error:
         raise WorkspaceError(f"The adapter in {folder} is missing or damaged: {one_line(error)}.") from error
     for what in ("base_model_name_or_path", "r", "lora_alpha"):
         if getattr(stored, what) != getattr(wanted, what):

@@ -4,9 +4,9 @@ A timer of 10 ms ticks on the main thread; the longest gap between two ticks is 
 programs on the computer cause gaps, too: so the same is measured without a job, and the longest computing of the main
 thread between two ticks is told beside. Needs slicer-core and PySide6.
 
-Then the acts of a person that are known to be heavy, each by itself: a workspace of many cases, opening a large case.
+Then what a person does in a workspace of many cases, each act by itself.
 
-Run: python Testing/Benchmarks/heartbeat.py [--steps 60] [--cases 10000] [--size 512 512 300] [--only heavy]
+Run: python Testing/Benchmarks/heartbeat.py [--steps 60] [--cases 10000] [--only heavy]
 """
 
 from __future__ import annotations
@@ -215,7 +215,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=60, help="of each stage")
     parser.add_argument("--cases", type=int, default=10_000, help="of a large workspace")
-    parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 300), help="voxels x, y, z of a large case")
     parser.add_argument("--only", choices=("adaptation", "heavy"))
     asked = parser.parse_args()
     kept = asked.only == "heavy" or main(asked.steps)

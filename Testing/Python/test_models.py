@@ -20,7 +20,7 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.models import compute, weights
 from MedSeqFTLib.models.compute import choose_compute, device_problem
 from MedSeqFTLib.models.head import build_head
-from MedSeqFTLib.models.lora import WEIGHTS, attach_lora, merge, save_adapter
+from MedSeqFTLib.models.lora import WEIGHTS, attach_lora, load_adapter, merge, save_adapter
 from MedSeqFTLib.models.networks import build_backbone
 from MedSeqFTLib.models.pretext import build_pretext
 from MedSeqFTLib.models.pretext.masked import MaskedReconstruction, block_mask
@@ -286,3 +286,15 @@ def test_a_mask_is_the_same_on_every_platform() -> None:
         np.flatnonzero(mask[0, ::4, ::4, ::4]).tolist()
         == np.flatnonzero(np.isin(np.arange(8), np.random.default_rng((0,)).permutation(8)[:4])).tolist()
     )
+
+
+def test_a_damaged_adapter_configuration_is_named(tmp_path: Path) -> None:
+    """One that peft tries to read for ever, and one of another method."""
+    student, folder = attach_lora(build_backbone(SMALL, 0), rank=2, alpha=4, seed=0), tmp_path / "adapter"
+    save_adapter(student, folder)
+    path = folder / "adapter_config.json"
+    sound = json.loads(path.read_text(encoding="utf-8"))
+    for changes in ({"monteclora_config": {"schema_version": 1}}, {"peft_type": "none"}):
+        path.write_text(json.dumps(sound | changes), encoding="utf-8")
+        with pytest.raises(WorkspaceError, match="is missing or damaged"):
+            load_adapter(student, folder)
