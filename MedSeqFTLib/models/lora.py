@@ -170,7 +170,7 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     for what in ("base_model_name_or_path", "r", "lora_alpha"):
         if getattr(stored, what) != getattr(wanted, what):
             raise InputError(
-                f"The adapter in {folder} has {what} {getattr(stored, what)}, but {getattr(wanted, what)} is needed."
+                f"The adapter in {folder} has {what} {getattr(stored, what)!r}, but {getattr(wanted, what)!r} is needed."
             )
     try:
         set_peft_model_state_dict(adapted, tensors, adapter_name=ADAPTER)
