@@ -1,11 +1,10 @@
 """Pictures of the module's panels in their states, light and dark, without the Slicer program.
 
-    python Testing/screenshots.py FOLDER [SCENES...] [--data DATA]
+    python Testing/screenshots.py FOLDER [SCENES...] [--scratch DIR]
 
 A picture shows one panel. What happens is real, with workers on tiny scans, apart from the Segment Editor, for which a
 line stands, and the installers, which are fakes. SCENES are names from `picture_scenes.SCENES`, by default all, which
-takes some minutes. DATA is where the workspaces are made that the pictures name: a new folder, or one that may be
-emptied. The pictures show the folder of the sources, too: take those that are to be published from a neutral place.
+takes some minutes. DIR is where the workspaces are made that the pictures name: a new or an empty folder. The pictures show the folder of the sources, too: take those that are to be published from a neutral place.
 """
 
 from __future__ import annotations
@@ -54,13 +53,17 @@ def take(scene: str, adapted: Workspace, data: Path, target: Path, shade: str) -
                 stage.end()
 
 
-def main(target: Path, scenes: list[str], data: Path | None) -> None:
-    """Light and dark."""
+def main(target: Path, scenes: list[str], scratch: Path | None) -> None:
+    """Light and dark. Raises ValueError if `scratch`, which is emptied before each picture, holds anything already."""
+    if scratch is not None and scratch.exists() and (not scratch.is_dir() or any(scratch.iterdir())):
+        raise ValueError(
+            f"{scratch} is not empty: it would be emptied before each picture. Name a new or empty folder."
+        )
     target.mkdir(parents=True, exist_ok=True)
     QtWidgets.QApplication([]).setStyle("Fusion")  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as name:
         adapted = twice_adapted_workspace(Path(name) / "adapted")
-        place = data or Path(name) / "data"
+        place = scratch or Path(name) / "data"
         place.mkdir(parents=True, exist_ok=True)
         for scene in scenes:
             for shade in ("light", "dark"):
@@ -71,6 +74,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(SCENES))
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--scratch", type=Path, help="a new or empty folder, whose path is seen in the pictures")
     asked = parser.parse_args()
-    main(asked.folder, asked.scenes or list(SCENES), asked.data)
+    main(asked.folder, asked.scenes or list(SCENES), asked.scratch)
