@@ -4,7 +4,8 @@
 
 A picture shows one panel. What happens is real, with workers on tiny scans, apart from the Segment Editor, for which a
 line stands, and the installers, which are fakes. SCENES are names from `picture_scenes.SCENES`, by default all, which
-takes some minutes. DIR is where the workspaces are made that the pictures name: a new or an empty folder. The pictures show the folder of the sources, too: take those that are to be published from a neutral place.
+takes some minutes. DIR is where the workspaces are made that the pictures name: a new or an empty folder.
+The pictures show the folder of the sources, too: take those that are to be published from a neutral place.
 """
 
 from __future__ import annotations

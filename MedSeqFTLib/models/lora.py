@@ -168,10 +168,9 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     except _PEFT_ERRORS as error:
         raise WorkspaceError(f"The adapter in {folder} is missing or damaged: {one_line(error)}.") from error
     for what in ("base_model_name_or_path", "r", "lora_alpha"):
-        if getattr(stored, what) != getattr(wanted, what):
-            raise InputError(
-                f"The adapter in {folder} has {what} {getattr(stored, what)!r}, but {getattr(wanted, what)!r} is needed."
-            )
+        found, needed = getattr(stored, what), getattr(wanted, what)
+        if found != needed:
+            raise InputError(f"The adapter in {folder} has {what} {found!r}, but {needed!r} is needed.")
     try:
         set_peft_model_state_dict(adapted, tensors, adapter_name=ADAPTER)
     except (RuntimeError, LookupError) as error:
