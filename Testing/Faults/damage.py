@@ -14,6 +14,7 @@ from Faults.samples import TASK
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.workspace import audit_check
+from MedSeqFTLib.workspace.audit import AUDIT_FILE
 from MedSeqFTLib.workspace.drafts import DRAFT_FILE, Draft, draft_path
 from MedSeqFTLib.workspace.files import read_json, visible_folders
 from MedSeqFTLib.workspace.schema import Segmentation
@@ -71,11 +72,12 @@ class Damage(Kind):
             if any(part in f"{name}" for part in _MADE_AGAIN):
                 return f"{name}, {way}: {self._learn(folder, path)}"
             told = problems(folder / "workspace")
-            if not any(path.name in line for line in told):
+            naming = [line for line in told if any(word in line for word in _names(path))]
+            if not naming:
                 raise Lost(f"{name}, {way}: nobody finds it")
             if path.name != "workspace.json":  # without which it is no workspace: it comes back from a backup
                 self._others_are_usable(folder, path)
-        return f"{name}, {way}: {next(line for line in told if path.name in line)}"
+        return f"{name}, {way}: {naming[0]}"
 
     def _name_here(self, folder: Path, name: str) -> str:
         return name
@@ -94,6 +96,11 @@ class Damage(Kind):
                     read()
                 except MedSeqFTError as error:
                     raise Lost(f"{damaged.name} is damaged, and {what.name} cannot be used: {error}") from error
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """What a message may call a file. Of a log that was cut off, it tells which documents the log does not know."""
+    return (path.name, "not in the audit log") if path.name == AUDIT_FILE else (path.name,)
 
 
 def problems(folder: Path) -> list[str]:
