@@ -125,14 +125,7 @@ class SetUpPanel(Panel):
                 "The folder is gone, or its disk is. Connect the disk, or press Open and choose the folder where it "
                 "is now."
             )
-        counts = {
-            name: len(list(logic.workspace.folder.glob(pattern)))  # counted, not read: there may be hundreds
-            for name, pattern in (
-                ("tasks", "tasks/*.json"),
-                ("cases", "cases/*/*/case.json"),
-                ("versions", "models/M*/version.json"),
-            )
-        }
+        counts = _counted(logic.workspace.folder)
         told = _("Tasks: {tasks}, cases: {cases}, model versions: {versions}.").format(**counts)
         anonymous = _("Anonymous: names are random.") if logic.workspace.info.anonymous else ""
         return " ".join(filter(None, (told, anonymous, self._opening.caution)))
@@ -158,6 +151,17 @@ class SetUpPanel(Panel):
             (ui.packagesCaption, ui.packagesLabel),
         )
         slicer.app.clipboard().setText("\n".join(f"{caption.text} {value.text}" for caption, value in rows))
+
+
+def _counted(workspace: Path) -> dict[str, int]:
+    """By the names of files and folders alone: every change of a parameter comes here, and cases may be thousands."""
+    from MedSeqFTLib.workspace.files import visible_folders
+
+    return {
+        "tasks": len(list(workspace.glob("tasks/*.json"))),
+        "cases": sum(len(visible_folders(task)) for task in visible_folders(workspace / "cases")),
+        "versions": len(list(workspace.glob("models/M*/version.json"))),
+    }
 
 
 def _found(missing: list[str]) -> str:
