@@ -6,6 +6,7 @@ Scans of balls anywhere in the volume; a small network with random weights as M0
 from __future__ import annotations
 
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 Labels = Literal["right", "swapped between structures", "exchanged between cases"]
 NETWORK = ResidualUNetDescription(channels=(8, 16), decoder_features=8)
+_NUMBERS = count(1)  # of jobs
 SETTINGS = AdaptSettings(
     stage_a_steps=40,
     stage_b_steps=2,
@@ -112,5 +114,7 @@ def adapt(workspace: Workspace, notes: Notes | None = None, job: Job | None = No
 
 
 def new_job(workspace: Workspace, **changes: object) -> Job:
+    """With a number: no folder keeps its id taken, as a started job's does, and two may come within one second."""
     settings = SETTINGS.model_copy(update=changes)
-    return control.new_job(workspace, "adapt", "balls", settings.model_dump(mode="json"))
+    job = control.new_job(workspace, "adapt", "balls", settings.model_dump(mode="json"))
+    return job.model_copy(update={"id": f"{job.id}-{next(_NUMBERS)}"})
