@@ -23,6 +23,8 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _CHUNK = 1 << 20  # bytes
+_BATCH = 8 << 20  # bytes that are read in one go
+_OPENING = 16 << 10  # bytes that could be read while a file is opened
 _MOST_THREADS = 8  # more only make a disk seek
 
 
@@ -68,16 +70,29 @@ def recorded_files(workspace: Workspace) -> tuple[list[Recorded], list[str]]:
 def verify_recorded(workspace: Workspace, progress: Progress = lambda done, total: None) -> Verified:
     """Read every file with a recorded checksum; several at once. Changes nothing."""
     found, problems = recorded_files(workspace)
-    sizes = {file: _size(file.path) for file in found}
-    count = _Count(sum(sizes.values()), progress)
+    sizes = [_size(file.path) for file in found]
+    count = _Count(sum(sizes), progress)
     threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
     try:
-        results = threads.map(lambda file: _checked(file, count), found)
-        problems += [problem for problem in results if problem]
+        for some in threads.map(partial(_problems, count), _batches(found, sizes)):
+            problems += some
     finally:
         count.stopped = True  # Ctrl-C: what has begun ends at its next chunk
         threads.shutdown(cancel_futures=True)
     return Verified(len(found), count.total, tuple(problems))
+
+
+def _batches(files: list[Recorded], sizes: list[int]) -> Iterator[list[Recorded]]:
+    """Files that one thread reads in turn: handing over each of thousands of small ones costs more than reading it."""
+    batch: list[Recorded] = []
+    room = _BATCH
+    for file, size in zip(files, sizes, strict=True):
+        batch.append(file)
+        room -= size + _OPENING
+        if room <= 0:
+            yield batch
+            batch, room = [], _BATCH
+    yield batch
 
 
 class _Count:
@@ -95,13 +110,17 @@ class _Count:
             self._progress(self._done, self.total)
 
 
-def _checked(file: Recorded, count: _Count) -> str | None:
-    digest, buffer = hashlib.sha256(), bytearray(_CHUNK)
-    view = memoryview(buffer)
+def _problems(count: _Count, files: list[Recorded]) -> list[str]:
+    buffer = memoryview(bytearray(_CHUNK))  # one for all: clearing a new one takes longer than reading a small file
+    return [problem for file in files if (problem := _checked(file, count, buffer))]
+
+
+def _checked(file: Recorded, count: _Count, buffer: memoryview) -> str | None:
+    digest = hashlib.sha256()
     try:
         with file.path.open("rb", buffering=0) as stream:
             while size := stream.readinto(buffer):
-                digest.update(view[:size])
+                digest.update(buffer[:size])
                 count.add(size)
     except FileNotFoundError:
         return file.problem(None)

@@ -180,7 +180,7 @@ class Workspace:
         return self.remembered.listed(self.folder / "cases" / task, 1, CASE_FILE, Case, expected)
 
     def case_folder(self, task: str, case_id: str) -> Path:
-        return self.folder / "cases" / checked_name(task, "task") / checked_name(case_id, "case")
+        return self.folder.joinpath("cases", checked_name(task, "task"), checked_name(case_id, "case"))
 
     def image_path(self, case: Case) -> Path:
         return self.case_folder(case.task, case.id) / IMAGE_FILE

@@ -34,6 +34,8 @@ from MedSeqFTLib.workspace.schema import Case, Role, Segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 TASK = "brain"
+SHARED = b"stands for a volume"
+SHARED_SHA256 = hashlib.sha256(SHARED).hexdigest()
 Act = Callable[[Workspace], object]
 
 
@@ -47,7 +49,7 @@ def make(folder: Path, count: int) -> Workspace:
         workspace.publish(a_version(name, files, task, parent).model_copy(update={"train_cases": learned}), files)
     workspace.promote("M1", "somebody", "for the benchmark")
     shared = folder / "shared"
-    shared.write_bytes(b"stands for a volume")
+    shared.write_bytes(SHARED)
     log = _Log(workspace.folder / AUDIT_FILE)
     for number in range(count + count // 10):
         name, pixels = f"case-{number:05}", hashlib.sha256(f"{number}".encode()).hexdigest()
@@ -67,8 +69,8 @@ def a_case(name: str, pixels: str) -> Case:
         role=Role.VALIDATION if name.endswith("0") else Role.TRAIN,
         source_image=f"{name}.nii.gz",
         source_segmentation=f"{name}.seg.nrrd",
-        image_sha256=hashlib.sha256(b"stands for a volume").hexdigest(),
-        segmentation_sha256=hashlib.sha256(b"stands for a volume").hexdigest(),
+        image_sha256=SHARED_SHA256,
+        segmentation_sha256=SHARED_SHA256,
         pixel_sha256=pixels,
         size=(64, 64, 32),
         spacing=(1.0, 1.0, 2.0),
@@ -89,7 +91,7 @@ def a_proposal(name: str, pixels: str) -> Segmentation:
         reading="per-task",
         source_image=f"{name}.nii.gz",
         pixel_sha256=pixels,
-        segmentation_sha256=hashlib.sha256(pixels.encode()).hexdigest(),
+        segmentation_sha256=SHARED_SHA256,
         size=(64, 64, 32),
         spacing=(1.0, 1.0, 2.0),
         label_voxels={"grey matter": 1234, "white matter": 4321},

@@ -13,7 +13,7 @@ from workspace_samples import a_task, a_version, add_case, python, tree, weights
 
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.errors import StorageError, WorkspaceError
-from MedSeqFTLib.workspace import audit
+from MedSeqFTLib.workspace import audit, verification
 from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, entries
 from MedSeqFTLib.workspace.audit_check import verify
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -214,3 +214,20 @@ def test_the_names_that_the_log_answers_for_are_those_that_it_finds(workspace: W
     assert {name for name in names if audit.answers_for(name)} == set(audit.present(workspace))
     assert not audit.answers_for("cases/brain/.tmp-1/case.json")
     assert not audit.answers_for("models/M1/deeper/version.json")
+
+
+@pytest.mark.parametrize("batch", [1, verification._OPENING * 2, verification._BATCH])  # a file each; few; all of them
+def test_every_file_is_read_however_they_are_shared_among_threads(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(verification, "_BATCH", batch)
+    files = [file.path for file in verification.recorded_files(workspace)[0]]
+    told: list[tuple[int, int]] = []
+    good = verification.verify_recorded(workspace, lambda done, total: told.append((done, total)))
+    size = sum(path.stat().st_size for path in files)
+    assert good == verification.Verified(len(files), size, ())
+    assert told[-1] == (size, size) and len(told) == len(files)
+    for path in files:
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    bad = verification.verify_recorded(workspace).problems
+    assert len(bad) == len(files) and all(str(path) in problem for path, problem in zip(files, bad, strict=True))
