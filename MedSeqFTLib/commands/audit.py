@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from MedSeqFTLib.commands.console import (
+    DAMAGED,
     HERE,
     JsonOption,
     WorkspaceOption,
@@ -18,7 +19,6 @@ from MedSeqFTLib.commands.console import (
 )
 
 app = typer.Typer(help="Who did what in a workspace, when and why; whether anything was altered.")
-ALTERED = 1
 
 
 @app.command("list")
@@ -54,7 +54,7 @@ def verify(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> in
         for problem in result.problems:
             say(problem)
         say(_summary(len(result.problems), result.lines, result.head))
-    return ALTERED if result.problems else 0
+    return DAMAGED if result.problems else 0
 
 
 def _summary(problems: int, lines: int, head: str) -> str:

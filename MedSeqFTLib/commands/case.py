@@ -17,6 +17,7 @@ from MedSeqFTLib.commands.console import (
     print_json,
     print_table,
     say,
+    told_damage,
     warn,
 )
 from MedSeqFTLib.errors import InputError
@@ -117,14 +118,21 @@ def list_cases(
     role: Annotated[RoleChoice | None, typer.Option(help="Only cases of this role.")] = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
-) -> None:
-    """List the cases."""
+) -> int:
+    """List the cases. Exit code 1 if the record of one is damaged."""
+    from MedSeqFTLib.workspace.damage import shown_only
     from MedSeqFTLib.workspace.schema import Role
 
-    cases = open_workspace(workspace).cases(task=task, role=Role(role) if role else None)
+    with shown_only() as left_out:
+        cases = open_workspace(workspace).cases(task=task, role=Role(role) if role else None)
     if as_json:
         print_json(cases)
-        return
+    else:
+        _print_cases(cases)
+    return told_damage(left_out)
+
+
+def _print_cases(cases: list[Case]) -> None:
     rows = [(*_identity(case), _times(case.size), _times(case.spacing), _found(case)) for case in cases]
     empty = "No cases yet: medseqft case add, or medseqft import-decathlon"
     print_table(("Task", "Case", "Role", "Voxels", "mm", "Labels"), rows, empty)

@@ -42,6 +42,7 @@ out = Console()
 messages = Console(stderr=True)
 _ENDLESS = 10_000  # characters
 _LONG = 500  # rows
+DAMAGED = 1  # exit code
 
 
 def open_workspace(folder: Path) -> Workspace:
@@ -103,6 +104,19 @@ def _print(table: Table) -> None:
     """Fit a table to the terminal; in a pipe or a file, every row stays on one line."""
     console = out if out.is_terminal else Console(width=_ENDLESS)
     console.print(table)
+
+
+def told_damage(left_out: Sequence[str]) -> int:
+    """Name on stderr what a list leaves out because it is damaged, and what to do. Returns the exit code."""
+    for problem in left_out:
+        complain(problem)
+    if not left_out:
+        return 0
+    complain(
+        f"damaged and left out above: {len(left_out)}. Restore what is named from a backup (medseqft workspace import "
+        "unpacks what workspace export wrote); medseqft audit verify tells what else is damaged."
+    )
+    return DAMAGED
 
 
 def progress_bar() -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from MedSeqFTLib.commands.console import (
     print_json,
     print_table,
     say,
+    told_damage,
 )
 from MedSeqFTLib.errors import InputError
 
@@ -29,17 +31,22 @@ JobArgument = Annotated[
 
 
 @app.command("list")
-def list_jobs(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """List the jobs, oldest first."""
+def list_jobs(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> int:
+    """List the jobs, oldest first. Exit code 1 if the record of one is damaged."""
     from MedSeqFTLib.commands.watching import job_document
     from MedSeqFTLib.jobs import control
+    from MedSeqFTLib.workspace.damage import all_of, shown_only
 
-    folders = control.list_jobs(open_workspace(workspace))
+    with shown_only() as left_out:
+        folders = control.list_jobs(open_workspace(workspace))
+        documents = all_of(partial(job_document, folder) for folder in folders if as_json)
+        rows = all_of(partial(_row, folder) for folder in folders if not as_json)
     if as_json:
-        print_json([job_document(folder) for folder in folders])
-        return
-    empty = "No jobs yet: medseqft adapt starts one"
-    print_table(("Job", "Kind", "Task", "State", "Stage", "Version"), map(_row, folders), empty)
+        print_json(documents)
+    else:
+        empty = "No jobs yet: medseqft adapt starts one"
+        print_table(("Job", "Kind", "Task", "State", "Stage", "Version"), rows, empty)
+    return told_damage(left_out)
 
 
 def _row(folder: JobFolder) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from MedSeqFTLib.commands.console import (
     print_json,
     print_table,
     say,
+    told_damage,
 )
 from MedSeqFTLib.workspace.person import person
 
@@ -40,17 +41,22 @@ VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A versi
 
 
 @app.command("list")
-def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """List the model versions, oldest first."""
+def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> int:
+    """List the model versions, oldest first. Exit code 1 if one of them, or what tells which is current, is damaged."""
+    from MedSeqFTLib.workspace.damage import read_or, shown_only
+    from MedSeqFTLib.workspace.schema import Pointers
+
     opened = open_workspace(workspace)
-    versions, chain = opened.versions(), _chain(opened)
-    pointers = opened.pointers()
+    with shown_only() as left_out:
+        versions, pointers = opened.versions(), read_or(opened.pointers, Pointers())
+        chain = read_or(lambda: _chain(opened), None)
     if as_json:
         print_json([_document(version, pointers, chain) for version in versions])
-        return
-    rows = [_row(version, pointers, chain) for version in versions]
-    empty = "No model versions yet: medseqft adapt makes one"
-    print_table(("Version", "Parent", "Task", "Train", "Validation", "Dice", "Current for", "Created"), rows, empty)
+    else:
+        rows = [_row(version, pointers, chain) for version in versions]
+        empty = "No model versions yet: medseqft adapt makes one"
+        print_table(("Version", "Parent", "Task", "Train", "Validation", "Dice", "Current for", "Created"), rows, empty)
+    return told_damage(left_out)
 
 
 def _chain(workspace: Workspace) -> str | None:

@@ -16,6 +16,7 @@ from MedSeqFTLib.commands.console import (
     print_json,
     print_table,
     say,
+    told_damage,
 )
 from MedSeqFTLib.errors import InputError
 
@@ -106,16 +107,28 @@ def _intensity(is_ct: bool, window: tuple[float, float] | None) -> Intensity:
 
 
 @app.command("list")
-def list_tasks(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """List the tasks."""
+def list_tasks(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> int:
+    """List the tasks. Exit code 1 if one of them, or what the list tells of it, is damaged."""
+    from MedSeqFTLib.workspace.damage import shown_only
+
     opened = open_workspace(workspace)
-    tasks = opened.tasks()
+    with shown_only() as left_out:
+        tasks = opened.tasks()
+        rows = [] if as_json else _rows(opened, tasks)
     if as_json:
         print_json(tasks)
-        return
-    current = opened.pointers().tasks
-    rows = [(*_summary(task), *_counts(opened, task), current.get(task.name)) for task in tasks]
-    print_table(("Task", "Modality", "Labels", "Train", "Validation", "Model"), rows, "No tasks yet: medseqft task add")
+    else:
+        columns = ("Task", "Modality", "Labels", "Train", "Validation", "Model")
+        print_table(columns, rows, "No tasks yet: medseqft task add")
+    return told_damage(left_out)
+
+
+def _rows(workspace: Workspace, tasks: list[Task]) -> list[tuple[object, ...]]:
+    from MedSeqFTLib.workspace.damage import read_or
+    from MedSeqFTLib.workspace.schema import Pointers
+
+    current = read_or(workspace.pointers, Pointers()).tasks
+    return [(*_summary(task), *_counts(workspace, task), current.get(task.name)) for task in tasks]
 
 
 def _summary(task: Task) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from MedSeqFTLib.commands.console import (
+    DAMAGED,
     HERE,
     ByOption,
     JsonOption,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from MedSeqFTLib.workspace.archive import Manifest
 
 app = typer.Typer(help="Backup, moving, checking and freeing space of a whole workspace.")
-DAMAGED = 1
 _MANY = 20
 
 

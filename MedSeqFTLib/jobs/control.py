@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Container, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -26,6 +27,7 @@ from MedSeqFTLib.jobs.job import (
     lock_is_held,
 )
 from MedSeqFTLib.jobs.launching import WorkspaceBusy, append_event, start_worker
+from MedSeqFTLib.workspace.damage import all_of
 from MedSeqFTLib.workspace.files import new_folder_atomically, storage_errors, write_json
 from MedSeqFTLib.workspace.names import checked_name
 from MedSeqFTLib.workspace.schema import now
@@ -170,10 +172,16 @@ def job(workspace: Workspace, job_id: str) -> JobFolder:
 
 
 def list_jobs(workspace: Workspace) -> list[JobFolder]:
-    """All jobs, oldest first. Raises WorkspaceError if a description is damaged."""
+    """All jobs, oldest first.
+
+    Raises WorkspaceError if the description of one is damaged, unless the list is only shown: see `damage`.
+    """
+
+    def read(path: Path) -> JobFolder:
+        return JobFolder(path.parent, workspace.remembered.read(path, Job))
+
     paths = (workspace.folder / "jobs").glob(f"[!.]*/{JOB_FILE}")
-    folders = [JobFolder(path.parent, workspace.remembered.read(path, Job)) for path in paths]
-    return sorted(folders, key=lambda folder: (folder.job.created, folder.id))
+    return sorted(all_of(partial(read, path) for path in paths), key=lambda folder: (folder.job.created, folder.id))
 
 
 def running_job(workspace: Workspace, kinds: Container[str] | None = None) -> JobFolder | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from MedSeqFTLib.errors import InputError
+from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.imaging.exporting import exportable, exported_files
 from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
@@ -28,6 +28,7 @@ from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of, kept_name, known_name
 from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, read_row, suggest, worklist
+from MedSeqFTLib.workspace.damage import in_short, shown_only
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
@@ -190,9 +191,15 @@ class SceneLogic:
         return sum(len(os.listdir(folder)) for folder in folders if folder.is_dir()) <= QUICK
 
     def look(self, task: str) -> None:
-        """Read what has changed of cases and proposals, for whoever lists them after this. May be done on a thread."""
-        self.workspace.cases()
-        entries(self.workspace, task)
+        """Read what has changed of cases and proposals, for whoever lists them after this. May be done on a thread.
+
+        Raises WorkspaceError if something is damaged; all else was read.
+        """
+        with shown_only() as left_out:
+            self.workspace.cases()
+            entries(self.workspace, task)
+        if left_out:
+            raise WorkspaceError(in_short(left_out))
 
     def suggest(self, task: str, method: Method = "lowest confidence") -> Suggestion:
         """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""

@@ -9,10 +9,12 @@ import shutil
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
+from MedSeqFTLib.workspace.damage import all_of
 from MedSeqFTLib.workspace.files import (
     check_sha256,
     new_folder_atomically,
@@ -45,10 +47,16 @@ class Draft(Document):
 
 
 def drafts(workspace: Workspace, task: str) -> list[Draft]:
-    """All drafts of a task, oldest first. Raises WorkspaceError if one is damaged."""
-    folders = visible_folders(workspace.folder / "drafts" / workspace.task(task).name)
-    found = [read_json(folder / DRAFT_FILE, Draft, task=task, id=folder.name) for folder in folders]
-    return sorted(found, key=lambda draft: draft.saved)
+    """All drafts of a task, oldest first.
+
+    Raises WorkspaceError if the record of one is damaged, unless the list is only shown: see `damage`.
+    """
+
+    def read(folder: Path) -> Draft:
+        return read_json(folder / DRAFT_FILE, Draft, task=task, id=folder.name)
+
+    folders = visible_folders(workspace.folder / "drafts" / workspace.known_task(task))
+    return sorted(all_of(partial(read, folder) for folder in folders), key=lambda draft: draft.saved)
 
 
 def draft_path(workspace: Workspace, draft: Draft) -> Path:

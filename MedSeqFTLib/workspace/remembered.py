@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.workspace.damage import refuse, sorted_out
 from MedSeqFTLib.workspace.files import read_json, visible_folders
 from MedSeqFTLib.workspace.schema import Document
 
@@ -31,7 +34,7 @@ class Remembered:
     def __init__(self) -> None:
         self._documents: dict[str, tuple[Stamp, Any]] = {}
         self._folders: dict[str, tuple[Stamp, list[str]]] = {}
-        self._listings: dict[str, dict[str, Any]] = {}
+        self._listings: dict[str, tuple[dict[str, Any], list[MedSeqFTError]]] = {}
         self._derived: dict[object, tuple[int, Any]] = {}
         self.reads = 0  # of files, so far
         self.changes = 0  # times that a listing was another one than before, so far
@@ -58,18 +61,23 @@ class Remembered:
         Args:
             expected: what a document must say, from its folder's path below `base`, with /.
 
-        Raises as `read_json`, and what `expected` raises.
+        Raises as `read_json`, and what `expected` raises, unless the list is only shown: see `damage`.
         """
-        key, before = str(base), self._listings.get(str(base), {})
-        if _NOT_LOOKING.get() and key in self._listings:
-            return list(before.values())
-        found = {name: self.read(f"{key}/{name}/{file}", kind, **expected(name)) for name in self._names(key, depth)}
+        key = str(base)
+        if not (_NOT_LOOKING.get() and key in self._listings):
+            self._list(key, depth, file, lambda name: self.read(f"{key}/{name}/{file}", kind, **expected(name)))
+        found, problems = self._listings[key]
+        refuse(problems)
+        return list(found.values())
+
+    def _list(self, key: str, depth: int, file: str, read: Callable[[str], Any]) -> None:
+        before = self._listings.get(key, ({}, []))[0]
+        found, problems = sorted_out((name, partial(read, name)) for name in self._names(key, depth))
         for gone in before.keys() - found.keys():
             self._documents.pop(f"{key}/{gone}/{file}", None)
         if found != before or key not in self._listings:
             self.changes += 1
-        self._listings[key] = found
-        return list(found.values())
+        self._listings[key] = found, problems
 
     def derived(self, key: object, make: Callable[[], T]) -> T:
         """What `make` returned for this key, as long as every listing stays the same since. It is not to be changed."""

@@ -71,8 +71,11 @@ def name_for_volume(workspace: Workspace, task: str, name: str, pixel_sha256: st
 
 
 def segmentations(workspace: Workspace, task: str, name: str | None = None) -> list[Segmentation]:
-    """All segmentations of a task or of one of its volumes, oldest first. Raises WorkspaceError if one is damaged."""
-    base, depth = workspace.folder / "segmentations" / workspace.task(task).name, 2
+    """All segmentations of a task or of one of its volumes, oldest first.
+
+    Raises WorkspaceError if the record of one is damaged, unless the list is only shown: see `damage`.
+    """
+    base, depth = workspace.folder / "segmentations" / workspace.known_task(task), 2
     if name is not None:
         base, depth = _folder_of_name(workspace, task, name), 1
 

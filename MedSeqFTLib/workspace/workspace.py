@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -12,6 +13,7 @@ import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import note
 from MedSeqFTLib.workspace.cases import CASE_FILE, IMAGE_FILE, segmentation_name, verify_case
+from MedSeqFTLib.workspace.damage import all_of
 from MedSeqFTLib.workspace.files import (
     make_folders,
     new_folder_atomically,
@@ -136,17 +138,21 @@ class Workspace:
             InputError: there is no such task.
             WorkspaceError: its file is damaged.
         """
-        path = self._task_path(checked_name(name, "task"))
-        if not path.is_file():
-            known = ", ".join(self._task_names()) or "none yet"
-            raise InputError(f"The workspace has no task {name!r} (tasks: {known}).")
-        return self.remembered.read(path, Task, name=name)
+        return self.remembered.read(self._task_path(self.known_task(name)), Task, name=name)
 
     def tasks(self) -> list[Task]:
-        """All tasks, by name."""
-        return [self.task(name) for name in self._task_names()]
+        """All tasks, by name. Raises WorkspaceError if one is damaged, unless the list is only shown: see `damage`."""
+        return all_of(partial(self.task, name) for name in self.task_names())
 
-    def _task_names(self) -> list[str]:
+    def known_task(self, name: str) -> str:
+        """The name of a task, whether its file can be read or not. Raises InputError if there is no such task."""
+        names = self.task_names()
+        if checked_name(name, "task") not in names:
+            raise InputError(f"The workspace has no task {name!r} (tasks: {', '.join(names) or 'none yet'}).")
+        return name
+
+    def task_names(self) -> list[str]:
+        """Of all tasks, whether their files can be read or not."""
         names = (path.stem for path in (self.folder / "tasks").glob("*.json"))
         return sorted(name for name in names if not name.startswith("."))
 
@@ -168,8 +174,13 @@ class Workspace:
         return read_json(folder / CASE_FILE, Case, task=task, id=case_id)
 
     def cases(self, task: str | None = None, role: Role | None = None) -> list[Case]:
-        """Cases by task and id, of one task and one role if given. Raises InputError for an unknown task."""
-        tasks = self._task_names() if task is None else [self.task(task).name]
+        """Cases by task and id, of one task and one role if given.
+
+        Raises:
+            InputError: the task is unknown.
+            WorkspaceError: the record of a case is damaged, unless the list is only shown: see `damage`.
+        """
+        tasks = self.task_names() if task is None else [self.known_task(task)]
         cases = [case for name in tasks for case in self._cases_of(name)]
         return [case for case in cases if role is None or case.role is role]
 
@@ -202,8 +213,11 @@ class Workspace:
     # model versions
 
     def versions(self) -> list[ModelVersion]:
-        """All model versions, oldest first."""
-        return [self.version(name) for name in self._version_ids()]
+        """All model versions, oldest first.
+
+        Raises WorkspaceError if the record of one is damaged, unless the list is only shown: see `damage`.
+        """
+        return all_of(partial(self.version, name) for name in self._version_ids())
 
     def version(self, version_id: str) -> ModelVersion:
         """A model version.

@@ -15,10 +15,11 @@ from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.workspace import audit_check
 from MedSeqFTLib.workspace.audit import AUDIT_FILE
-from MedSeqFTLib.workspace.drafts import DRAFT_FILE, Draft, draft_path
+from MedSeqFTLib.workspace.damage import shown_only
+from MedSeqFTLib.workspace.drafts import DRAFT_FILE, Draft, draft_path, drafts
 from MedSeqFTLib.workspace.files import read_json, visible_folders
 from MedSeqFTLib.workspace.schema import Segmentation
-from MedSeqFTLib.workspace.segmentations import RECORD_FILE, verify_segmentation
+from MedSeqFTLib.workspace.segmentations import RECORD_FILE, folder_of, segmentations, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 #: Files whose content nobody relies on: locks, which process works, the log of a worker, lists that are made again.
@@ -40,8 +41,8 @@ class Damage(Kind):
     name = "damaged file"
     what = (
         "every file of a workspace in turn has one bit flipped, is cut off at a random place, is emptied; it is found "
-        "and named by verifying or by reading, and every other item can be read and verified. What can be made again "
-        "(cache, thumbnails, checkpoints) is not asked to be named: the next adaptation must succeed, or name it"
+        "and named by verifying or by reading, and every other item can be read, verified and listed. What can be made "
+        "again (cache, thumbnails, checkpoints) is not asked to be named: the next adaptation must succeed, or name it"
     )
     few = 6
     _ways: tuple[tuple[str, Callable[[bytes, random.Random], bytes]], ...] = (
@@ -68,6 +69,7 @@ class Damage(Kind):
         way, damage = self._ways[number]
         with self.bench.fresh() as folder:
             path = folder / "workspace" / self._name_here(folder, name)
+            before = listed(folder)
             path.write_bytes(damage(path.read_bytes(), random.Random(seed)))
             if any(part in f"{name}" for part in _MADE_AGAIN):
                 return f"{name}, {way}: {self._learn(folder, path)}"
@@ -77,6 +79,7 @@ class Damage(Kind):
                 raise Lost(f"{name}, {way}: nobody finds it")
             if path.name != "workspace.json":  # without which it is no workspace: it comes back from a backup
                 self._others_are_usable(folder, path)
+                self._others_are_listed(folder, path, before)
         return f"{name}, {way}: {naming[0]}"
 
     def _name_here(self, folder: Path, name: str) -> str:
@@ -96,6 +99,27 @@ class Damage(Kind):
                     read()
                 except MedSeqFTError as error:
                     raise Lost(f"{damaged.name} is damaged, and {what.name} cannot be used: {error}") from error
+
+    def _others_are_listed(self, folder: Path, damaged: Path, before: set[Path]) -> None:
+        """Lists that are shown leave out nothing else."""
+        hidden = sorted(path.name for path in before - listed(folder) if not damaged.is_relative_to(path))
+        if hidden:
+            raise Lost(f"{damaged.name} is damaged, and hides {', '.join(hidden)}")
+
+
+def listed(folder: Path) -> set[Path]:
+    """Everything that stands in a list which is shown, by its file or folder."""
+    workspace = opened(folder)
+    base = workspace.folder
+    with shown_only():
+        return {
+            *(base / "tasks" / f"{task.name}.json" for task in workspace.tasks()),
+            *(workspace.case_folder(case.task, case.id) for case in workspace.cases()),
+            *(workspace.version_folder(version.id) for version in workspace.versions()),
+            *(folder_of(workspace, record) for record in segmentations(workspace, TASK)),
+            *(base / "drafts" / TASK / draft.id for draft in drafts(workspace, TASK)),
+            *(job.path for job in control.list_jobs(workspace)),
+        }
 
 
 def _names(path: Path) -> tuple[str, ...]:

@@ -122,12 +122,29 @@ def test_a_damaged_case_is_named_and_can_be_mended(window: Window, workspace: Wo
     path.write_bytes(whole[:50])
     session = opened(window, workspace)
     window.wait_until(lambda: session.is_read)
-    assert str(path) in window.ui.worklistStateLabel.text
+    assert [row[0] for row in table(window)] == [f"scan-{number}" for number in range(6) if number != 3]
+    assert window.ui.worklistStateLabel.text.startswith("5 of 5 volumes are accepted. ")
+    assert str(path) in window.ui.worklistStateLabel.text and "audit verify" in window.ui.worklistStateLabel.text
+    assert not window.ui.adaptButton.enabled and not window.ui.exportButton.enabled
     assert "damaged" in window.ui.adaptStateLabel.text
     path.write_bytes(whole)
     session.changed()
     window.wait_until(lambda: len(table(window)) == 6)
     assert window.ui.worklistStateLabel.text == "6 of 6 volumes are accepted."
+
+
+def test_a_damaged_version_or_task_is_named_and_the_panels_go_on(window: Window, workspace: Workspace) -> None:  # noqa: F811
+    for name in ("models/M0/version.json", "tasks/balls.json"):
+        path = workspace.folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:50])
+        session = opened(window, workspace)
+        window.wait_until(lambda session=session: session.is_read)
+        assert str(path) in window.ui.taskStateLabel.text
+        assert [row[0] for row in table(window)] == [f"scan-{number}" for number in range(6)]
+        path.write_bytes(whole)
+        session.changed()
+        assert str(path) not in window.ui.taskStateLabel.text
 
 
 def test_only_some_are_listed_and_the_others_are_found_by_name(

@@ -77,7 +77,7 @@ class NewTask:
 
     def _taken(self, name: str) -> str:
         logic = self._session.logic
-        taken = logic is not None and name.casefold() in {task.name.casefold() for task in logic.workspace.tasks()}
+        taken = logic is not None and name.casefold() in map(str.casefold, logic.workspace.task_names())
         return _("The workspace has a task {name} already; choose another name.").format(name=name) if taken else ""
 
     def _create(self) -> None:

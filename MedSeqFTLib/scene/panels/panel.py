@@ -32,9 +32,12 @@ class Panel:
         session.listen(self.refresh)
 
     def refresh(self) -> None:
-        """Look again, and show what is found."""
+        """Look again, and show what is found; something damaged is told, and does not keep other panels from that."""
         with self.session.as_read():
-            self._refresh()
+            try:
+                self._refresh()
+            except MedSeqFTError as error:
+                self._state.text = str(error)
 
     def _refresh(self) -> None:
         obstacle = self.obstacle()

@@ -111,15 +111,19 @@ class Session:
         if self.logic is None:
             return ""
         chosen = str(self.parameters.task)
-        return chosen if chosen in {task.name for task in self.logic.workspace.tasks()} else ""
+        return chosen if chosen in self.logic.workspace.task_names() else ""
 
     def why_no_task(self) -> str:
         """What to do before a task can be worked on; "" if one is chosen. For the panels that need one."""
+        return self.why_no_list() or self._unreadable
+
+    def why_no_list(self) -> str:
+        """The same, for a panel that only shows what there is: what is damaged does not hide the others."""
         if self.logic is None:
             return _("Open a workspace in Set-up first.")
         if not self.task:
             return _("Choose or create a task first.")
-        return self._unreadable if self.is_read else _("The cases of {task} are being read...").format(task=self.task)
+        return "" if self.is_read else _("The cases of {task} are being read...").format(task=self.task)
 
 
 def _trouble(logic: SceneLogic, task: str) -> str:

@@ -43,20 +43,31 @@ class TaskPanel(Panel):
         return "" if self.session.logic else _("Open a workspace in Set-up first.")
 
     def state(self) -> str:
+        from MedSeqFTLib.workspace.damage import read_or, shown_only
+
+        with shown_only():
+            return read_or(self._current, "")
+
+    def _current(self) -> str:
         logic, task = self.session.logic, self.session.task
         if logic is None or not task:
             return _("No task yet: press New task, with a segmentation whose segments name the structures.")
         return current_text(logic, task)
 
     def show(self) -> None:
+        from MedSeqFTLib.workspace.damage import in_short, read_or, shown_only
+
         logic = self.session.logic
         assert logic is not None
-        self._fill_tasks([task.name for task in logic.workspace.tasks()])
+        self._fill_tasks(logic.workspace.task_names())
         task = self.session.task
-        self._state.text = self.state()
-        show_labels(self.ui.labelsTable, logic.workspace.task(task).labels if task else ())
-        self.ui.labelsTable.visible = bool(task)
-        self._rows = rows(logic, task)
+        with shown_only() as left_out:
+            current = read_or(self._current, "")
+            chosen = read_or(lambda: logic.workspace.task(task), None) if task else None
+            self._rows = read_or(lambda: rows(logic, task), [])
+        self._state.text = " ".join(filter(None, (current, in_short(left_out))))
+        show_labels(self.ui.labelsTable, chosen.labels if chosen else ())
+        self.ui.labelsTable.visible = chosen is not None
         self._fill_lineage()
         self._new_task.show()
         self._policy.show()

@@ -34,7 +34,7 @@ class WorklistPanel(Panel):
         self._rows: list[Row] = []  # all of them
         self._listed: list[Row] = []  # those in the table
         self._texts: list[tuple[str, ...]] = []  # that the table shows
-        self._reason = self._suggested = ""
+        self._reason = self._suggested = self._damaged = ""
         self._background = Background()  # reads what is opened
         self._corrections = Corrections(ui, session)
         ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
@@ -44,14 +44,21 @@ class WorklistPanel(Panel):
         on(ui.worklistTableWidget.itemSelectionChanged, self._offer)
         ui.worklistTableWidget.cellDoubleClicked.connect(lambda *_cell: guarded(self._open))
 
+    def obstacle(self) -> str:
+        return self.session.why_no_list()
+
     def state(self) -> str:
         return self._reason
 
     def show(self) -> None:
         if self.ui.worklistCollapsibleButton.collapsed:
             return
+        from MedSeqFTLib.workspace.damage import in_short, shown_only
+
         chosen = self._chosen()
-        self._rows = self._logic().worklist(self.session.task)
+        with shown_only() as left_out:
+            self._rows = self._logic().worklist(self.session.task)
+        self._damaged = in_short(left_out)
         if not any(row.is_open and row.name == self._suggested for row in self._rows):
             self._suggested = self._reason = ""
         self._list(chosen.name if chosen else "")
@@ -60,6 +67,9 @@ class WorklistPanel(Panel):
             self._state.text = self._counted()
 
     def _counted(self) -> str:
+        return " ".join(filter(None, (self._count(), self._damaged)))
+
+    def _count(self) -> str:
         if not self._rows:
             return _("Load a volume to begin with.")
         done = sum(row.status == "accepted" for row in self._rows)
