@@ -11,7 +11,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, model_validator
 
-from MedSeqFTLib.jobs import system
+from MedSeqFTLib.jobs import log, system
 from MedSeqFTLib.jobs.events import CLOSING, Event, Progress, last_event, moment, read_events, thinned_events
 from MedSeqFTLib.learning.errand_settings import INPUT_FOLDER, RESULT_FILE
 from MedSeqFTLib.workspace.files import read_json, storage_errors
@@ -32,7 +32,6 @@ ACTIVE: frozenset[str] = frozenset({"queued", "running", "cancelling"})
 RESUMABLE: frozenset[str] = frozenset({"interrupted", "cancelled", "failed", "queued"})
 #: What was read of jobs that have ended: there may be thousands of them, and events are only ever appended.
 _ENDED: dict[str, tuple[Stamp, JobState]] = {}
-_LOG_TAIL = 16384  # bytes
 _LONGEST_START = timedelta(seconds=90)  # longer than control.START_TIMEOUT: who starts a worker gives up before
 
 
@@ -93,7 +92,7 @@ class JobFolder:
         self.events_path = self.path / "events.jsonl"
         self.cancel_path = self.path / "cancel"
         self.checkpoint_folder = self.path / "checkpoints"
-        self.log_path = self.path / "worker.log"
+        self.log_path = self.path / log.LOG_FILE
         self.process_path = self.path / "process.json"
         self.input_folder = self.path / INPUT_FOLDER
         self.result_path = self.path / RESULT_FILE
@@ -154,11 +153,7 @@ class JobFolder:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of worker.log; empty if there is none."""
-        if not self.log_path.exists():
-            return ""
-        with self.log_path.open("rb") as file:
-            file.seek(max(0, self.log_path.stat().st_size - _LOG_TAIL))
-            return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-lines:])
+        return log.tail(self.log_path, lines)
 
     def worker_lives(self) -> bool:
         """True while a process works on the job. Raises WorkspaceError if process.json is damaged."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import SupportsFloat
 
 from MedSeqFTLib.jobs.events import Event, EventWriter
+from MedSeqFTLib.jobs.log import LOG_FILE, turn_over
 from MedSeqFTLib.learning.progress import Dice
 
-_CANCEL_INTERVAL = 0.5  # seconds between two looks for the cancel flag
+_LOOK_INTERVAL = 0.5  # seconds between two looks for the cancel flag, and at the size of the log
 _SHORTEST_INTERVAL = 0.25  # seconds between two progress events of a young job ...
 _LONGEST_INTERVAL = 30.0  # ... and of one that has run for eight hours, so that the events of days stay a small file
 _ENOUGH = 0.02  # of what is left must have been measured before the time left is told
@@ -130,7 +131,7 @@ class Reporter:
             self._next_event = at + self._interval(at)
             self._forecast.measure(at)
             self._write_progress(step, losses or {}, dice or {})
-        self._look_for_cancel(at)
+        self._look(at)
 
     def message(self, text: str) -> None:
         """Tell the user something, in one line."""
@@ -146,19 +147,20 @@ class Reporter:
 
     def check_cancel(self) -> None:
         """Raise Cancelled if the user asked the job to stop. Looks at the disk twice a second at most."""
-        self._look_for_cancel(self._clock())
+        self._look(self._clock())
 
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end of the whole job; None until something is known."""
         return self._forecast.seconds_left()
 
-    def _look_for_cancel(self, at: float) -> None:
+    def _look(self, at: float) -> None:
         if at < self._next_look:
             return
+        turn_over(self.folder / LOG_FILE)
         if self._cancel_path.exists():
             raise Cancelled
-        self._next_look = at + _CANCEL_INTERVAL
+        self._next_look = at + _LOOK_INTERVAL
 
     def _share(self, step: int) -> float:
         return min(1.0, step / self._total) if self._total > 0 else 1.0

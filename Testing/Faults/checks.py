@@ -21,7 +21,7 @@ from MedSeqFTLib.workspace.workspace import Workspace
 
 _TWO_DAYS = 2 * 24 * 3600.0
 #: Not what a person made: a lock, what a worker says of itself, what may be deleted at any time.
-_NOT_WORK = ("*.lock", "*/process.json", "*/worker.log", "workspace/cache/*", "workspace/likeness/*")
+_NOT_WORK = ("*.lock", "*/process.json", "*/worker.log*", "workspace/cache/*", "workspace/likeness/*")
 
 
 class Lost(Exception):

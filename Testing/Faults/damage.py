@@ -23,7 +23,7 @@ from MedSeqFTLib.workspace.segmentations import RECORD_FILE, folder_of, segmenta
 from MedSeqFTLib.workspace.workspace import Workspace
 
 #: Files whose content nobody relies on: locks, which process works, the log of a worker, lists that are made again.
-_WORTHLESS = (".lock", "process.json", "worker.log", ".jsonl.tmp")
+_WORTHLESS = (".lock", "process.json", "worker.log", "worker.log.1", ".jsonl.tmp")
 #: Found by nobody who verifies, but made again (cache, thumbnails) or refused when a job goes on (its checkpoints).
 _MADE_AGAIN = ("cache/", "likeness/", "/checkpoints/", "/selection")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,20 @@ def slow(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     for step in range(1, 10001):
         time.sleep(0.02)
         reporter.step(step, {"segmentation": 1.0 / step})
+
+
+def talk(workspace: Workspace, job: Job, reporter: Reporter) -> None:
+    """Prints numbered lines as long as it is told to, from two places and by a child; then dies without a word."""
+    lines = int(job.settings["lines"])
+    reporter.stage("talking", lines)
+    for number in range(1, lines + 1):
+        print(f"line {number} {'-' * 400}", file=sys.stderr if number % 2 else sys.stdout)
+        if number % 1000 == 0:
+            time.sleep(0.25)
+        reporter.step(number)
+    subprocess.run([sys.executable, "-c", "print('a child')"], check=True)
+    os.write(2, b"native code\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def out_of_memory(workspace: Workspace, job: Job, reporter: Reporter) -> None:

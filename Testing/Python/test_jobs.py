@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from MedSeqFTLib.errors import InputError, JobError, WorkspaceError
-from MedSeqFTLib.jobs import control, launching, system, worker
+from MedSeqFTLib.jobs import control, launching, log, system, worker
 from MedSeqFTLib.jobs.events import Event, EventWriter, moment
 from MedSeqFTLib.jobs.job import ACTIVE, Job, JobFolder, JobKind, WorkerProcess, job_folder
 from MedSeqFTLib.workspace.files import write_json
@@ -432,6 +432,38 @@ def test_the_log_s_tail(tmp_path):
     assert folder.log_tail() == ""
     folder.log_path.write_text("".join(f"line {number}\n" for number in range(5000)), encoding="utf-8")
     assert folder.log_tail(2) == "line 4998\nline 4999"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="renames no open file: there the log grows")
+def test_the_log_of_a_long_job_is_turned_over_and_its_last_lines_are_kept(workspace):
+    """Printed are 4 MB. Nothing between the first line that is left and the last one is missing."""
+    job = control.new_job(workspace, "adapt", "kidney", {"lines": 10_000})
+    folder = control.start_job(workspace, job, runner="job_runners:talk")
+    wait_until(lambda: folder.state() == "interrupted", 30)
+    parts = [log.before(folder.log_path), folder.log_path]
+    assert sum(path.stat().st_size for path in parts) < 2 * log.LONGEST + 1_000_000
+    *numbers, child, native = [
+        line.split()[1] for path in parts for line in path.read_text().splitlines() if "INFO" not in line
+    ]
+    assert (child, native) == ("child", "code")
+    assert [int(number) for number in numbers] == list(range(int(numbers[0]), 10_001))
+    assert len(numbers) * 410 > log.LONGEST
+    assert folder.log_tail(3).splitlines()[1:] == ["a child", "native code"]
+
+
+def test_the_tail_goes_on_in_the_part_before(tmp_path):
+    folder = JobFolder(tmp_path)
+    log.before(folder.log_path).write_text("one\ntwo\n")
+    assert folder.log_tail() == "one\ntwo"  # killed just when it was turned over
+    folder.log_path.write_text("three\n")
+    assert folder.log_tail(2) == "two\nthree"
+
+
+def test_a_log_that_is_not_our_own_is_left_alone(tmp_path):
+    path = tmp_path / "worker.log"
+    path.write_bytes(b"x" * (log.LONGEST + 1))
+    log.turn_over(path)
+    assert path.stat().st_size == log.LONGEST + 1 and not log.before(path).exists()
 
 
 def test_a_job_that_ends_while_its_state_is_asked_is_never_called_interrupted(workspace):
