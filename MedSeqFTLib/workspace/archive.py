@@ -10,6 +10,7 @@ Pruning, which alone takes things away, waits for `archive_lock`.
 from __future__ import annotations
 
 import hashlib
+import platform
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,7 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import answers_for, note
 from MedSeqFTLib.workspace.audit_check import Log, read_log
 from MedSeqFTLib.workspace.contents import MOVING, File, files_of, sorted_out
-from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, storage_errors
+from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, remove_leftovers, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
 from MedSeqFTLib.workspace.schema import Document, Part, now
 from MedSeqFTLib.workspace.verification import Progress, recorded_files
@@ -102,13 +103,25 @@ def export_workspace(
     _check_target(workspace, target, overwrite)
     with archive_lock(workspace):
         wanted, _ = sorted_out(files_of(workspace.folder), jobs)
+        mark = _mark(workspace)
+        remove_leftovers(target.parent, mark=mark)
         refuse_too_little_room(target.parent, sum(file.size for file in wanted), "The archive")
-        with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        with (
+            atomic_path(target, mark=mark) as temporary,
+            zipfile.ZipFile(temporary, "w", allowZip64=True) as archive,
+        ):
             packing = _Packing(workspace, archive, jobs, sum(file.size for file in wanted), progress)
             manifest = packing.pack()
         with workspace.lock(_PATIENCE):
             note(workspace, "exported", f"{len(manifest.files)} files", {}, by)
     return Exported(target, manifest)
+
+
+def _mark(workspace: Workspace) -> str:
+    """Of temporary files. Whoever finds one of the workspace whose lock it holds knows that its writer is gone."""
+    folder = workspace.folder.resolve()
+    known_by = f"{platform.node()} {folder} {folder.stat().st_ino} {workspace.info.created.isoformat()}"
+    return f"export-{hashlib.sha256(known_by.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
 
 
 @contextmanager

@@ -75,19 +75,20 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def atomic_path(target: Path, within: Path | None = None) -> Iterator[Path]:
+def atomic_path(target: Path, within: Path | None = None, mark: str = "") -> Iterator[Path]:
     """Give a temporary path, with the suffixes of `target`; when the body is done, rename it to `target`.
 
     The body must create the file. On an error the temporary file is removed and `target` stays as it was.
 
     Args:
         within: the folder of the temporary path, on the same disk; by default that of `target`.
+        mark: how the temporary name begins, by which `remove_leftovers` knows whose it is.
 
     Raises:
         StorageError: the file cannot be written, for instance because the disk is full.
     """
     target = Path(target)
-    temporary = _temporary_for(target, within)
+    temporary = _temporary_for(target, within, mark)
     try:
         with storage_errors(target):
             yield temporary
@@ -261,16 +262,17 @@ def visible_folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+def remove_leftovers(folder: Path, older_than: float = 0.0, mark: str = "") -> None:
     """Remove what killed processes left in a folder.
 
     Args:
         older_than: seconds for which an entry must not have been written. 0 is for a folder that is only written under
             a lock, which the caller holds.
+        mark: only those of `atomic_path` with this mark.
     """
     if folder.is_dir():
         for entry in folder.iterdir():
-            if is_temporary(entry) and is_abandoned(entry, older_than):
+            if entry.name.startswith(TEMPORARY_PREFIX + mark) and is_abandoned(entry, older_than):
                 _remove(entry)
 
 
@@ -322,8 +324,8 @@ def _flush_tree(folder: Path) -> None:
     flush_folder(folder)
 
 
-def _temporary_for(target: Path, within: Path | None) -> Path:
-    return (within or target.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{''.join(target.suffixes)}"
+def _temporary_for(target: Path, within: Path | None, mark: str = "") -> Path:
+    return (within or target.parent) / f"{TEMPORARY_PREFIX}{mark}{uuid.uuid4().hex}{''.join(target.suffixes)}"
 
 
 def _replace(source: Path, target: Path, attempts: int = 5) -> None:

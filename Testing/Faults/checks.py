@@ -109,7 +109,8 @@ def no_leftovers(folder: Path) -> None:
         os.utime(path, (long_ago, long_ago))
     with workspace.lock():
         pass
-    left = [path.relative_to(folder).as_posix() for path in _leftovers(workspace.folder)]
+    archives = [path for path in _leftovers(folder / "out") if path.suffix == ".zip"]
+    left = [path.relative_to(folder).as_posix() for path in (*_leftovers(workspace.folder), *archives)]
     if left:
         raise Lost(f"never cleared away: {', '.join(left)}")
 

@@ -166,6 +166,41 @@ def test_one_export_at_a_time(workspace: Workspace, tmp_path: Path) -> None:
     export_workspace(workspace, tmp_path / "backup.zip")
 
 
+EXPORTING = """
+import sys, time
+from pathlib import Path
+from MedSeqFTLib.workspace.archive import export_workspace
+from MedSeqFTLib.workspace.workspace import Workspace
+
+def stay(done, total):
+    print("exporting", flush=True)
+    time.sleep(60)
+
+export_workspace(Workspace.open(sys.argv[1]), Path(sys.argv[2]), progress=stay)
+"""
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_one(workspace: Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "backups"
+    out.mkdir()
+    others = [out / ".tmp-of-another-program.zip", out / ".tmp-export-0123456789abcdef-0.zip", out / "older.zip"]
+    for path in others:
+        path.write_bytes(b"somebody's")
+    process = python(EXPORTING, workspace.folder, out / "killed.zip")
+    assert process.stdout is not None and process.stdout.readline() == "exporting\n"
+    (unfinished,) = set(out.iterdir()) - set(others)
+    (tmp_path / "second").mkdir()
+    other = a_workspace(tmp_path / "second")
+    export_workspace(other, out / "of another workspace.zip")
+    assert unfinished.exists()  # its export still runs
+    process.kill()
+    process.communicate()
+    export_workspace(other, out / "of another workspace.zip", overwrite=True)
+    assert unfinished.exists()  # not its own
+    export_workspace(workspace, out / "whole.zip")
+    assert set(out.iterdir()) == {*others, out / "of another workspace.zip", out / "whole.zip"}
+
+
 def test_damage_is_told_and_not_taken_without_a_word(workspace: Workspace, tmp_path: Path) -> None:
     (workspace.folder / "cases/brain/case1/image.nrrd").write_bytes(b"rotten")
     exported = export_workspace(workspace, tmp_path / "backup.zip")
