@@ -67,8 +67,14 @@ class JobError(MedSeqFTError):
     exit_code = 1
 
 
-#: What libraries say where memory is used up: torch and oneDNN on a processor, C++, ITK.
-_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Failed to allocate memory")
+#: What libraries say where memory is used up: torch and oneDNN on a processor, C++, ITK, and the loader of libraries.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "bad_alloc",
+    "Failed to allocate memory",
+    "failed to map segment from shared object",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -82,3 +88,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_failure(error: BaseException) -> bool:
     """Whether a graphics card failed: nothing that this process asks of it afterwards succeeds."""
     return isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "CUDNN", "cuDNN error", "MPS"))
+
+
+def what_the_computer_lacks(error: BaseException, then: str) -> str:
+    """What is told of used-up memory or a failed graphics card; "" for any other error.
+
+    Args:
+        then: what to do when that is mended.
+    """
+    reason = next(iter(str(error).strip().splitlines()), "no memory is left")
+    if is_out_of_memory(error):
+        return f"Out of memory ({reason}). Close other programs, then {then}"
+    if is_device_failure(error):
+        return f"The graphics card failed ({reason}). First {then}. If it fails again, compute with device=cpu"
+    return ""

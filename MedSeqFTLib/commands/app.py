@@ -32,8 +32,9 @@ from MedSeqFTLib.commands import (
     workspace,
 )
 from MedSeqFTLib.commands.console import complain, messages
-from MedSeqFTLib.errors import MedSeqFTError, visible
+from MedSeqFTLib.errors import MedSeqFTError, visible, what_the_computer_lacks
 
+FAILED = 1
 BUG = 3
 INTERRUPTED = 130
 UNUSABLE_INPUT = 2
@@ -72,7 +73,11 @@ def exit_code_of(action: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
-    except Exception:  # noqa: BLE001 - the outermost boundary: whatever arrives here is a bug
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug
+        if lacking := what_the_computer_lacks(error, "give the command again: nothing half-written was left"):
+            error.__traceback__ = None  # its frames hold what fills the memory, and telling takes some
+            complain(f"{lacking}.")
+            return FAILED
         messages.print("[red]This is a bug in MedSeqFT. Please report it with the lines below.[/red]", soft_wrap=True)
         typer.echo(visible(traceback.format_exc()), err=True)
         return BUG

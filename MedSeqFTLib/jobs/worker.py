@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from MedSeqFTLib.errors import MedSeqFTError, is_device_failure, is_out_of_memory
+from MedSeqFTLib.errors import MedSeqFTError, what_the_computer_lacks
 from MedSeqFTLib.jobs import system
 from MedSeqFTLib.jobs.events import Event, EventWriter
 from MedSeqFTLib.jobs.job import Job, JobFolder, WorkerProcess, acquired_in_time
@@ -129,13 +129,8 @@ def _closing_event(workspace: Workspace, job: Job, reporter: Reporter, runner: s
 
 
 def _described(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return "Out of memory. Close other programs, then resume the job: it goes on from its last checkpoint"
-    if is_device_failure(error):
-        failed = f"The graphics card failed ({str(error).splitlines()[0]})"
-        return (
-            f"{failed}. Resume the job: it goes on from its last checkpoint. If it fails again, adapt with device=cpu"
-        )
+    if lacking := what_the_computer_lacks(error, "resume the job: it goes on from its last checkpoint"):
+        return lacking
     first_line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 

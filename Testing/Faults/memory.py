@@ -86,5 +86,5 @@ def _tried(bench: Bench, name: str, function: str, *how: object) -> str:
 
 
 def _is_told(text: str) -> bool:
-    """In words; the command line, which segments in its own process, may show the library's error."""
+    """In words; or by the library's own error, which the command line and the worker put into words."""
     return any(words in text for words in ("emory", "graphics card failed", "could not create a primitive"))

@@ -283,7 +283,11 @@ def test_a_bug_is_told_by_its_type_and_where_to_look(workspace):
 
 
 @pytest.mark.parametrize(
-    ("runner", "told"), [("no_memory", "Out of memory."), ("broken_card", "The graphics card failed (CUDA error: dev")]
+    ("runner", "told"),
+    [
+        ("no_memory", "Out of memory (no memory is left). Close other programs"),
+        ("broken_card", "The graphics card failed (CUDA error: dev"),
+    ],
 )
 def test_used_up_memory_and_a_broken_card_are_told_with_what_to_do(workspace, runner, told):
     event = finish(start(workspace, runner))[-1]
