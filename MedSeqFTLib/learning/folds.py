@@ -37,10 +37,14 @@ def plan_folds(workspace: Workspace, task: str, settings: AdaptSettings) -> Fold
 
 def unseen_cases(workspace: Workspace, task: str) -> list[Case]:
     """Training cases that neither the current version nor the chain nor what they came from has learned in any form."""
-    starts = (workspace.current_version(task), workspace.chain_version())
-    lineage = (version for start in starts for version in _lineage(workspace, start) if version.task == task)
-    seen = {case for version in lineage for case in version.train_cases}
-    return [case for case in workspace.cases(task, Role.TRAIN) if case.id not in seen]
+    cases, starts = workspace.cases(task, Role.TRAIN), (workspace.current_version(task), workspace.chain_version())
+
+    def unseen() -> list[Case]:
+        lineage = (version for start in starts for version in _lineage(workspace, start) if version.task == task)
+        seen = {case for version in lineage for case in version.train_cases}
+        return [case for case in cases if case.id not in seen]
+
+    return list(workspace.remembered.derived(("unseen", task, *(start and start.id for start in starts)), unseen))
 
 
 def _lineage(workspace: Workspace, version: ModelVersion | None) -> Iterator[ModelVersion]:

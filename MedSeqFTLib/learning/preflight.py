@@ -27,11 +27,19 @@ def check_adaptable(workspace: Workspace, task: str, settings: AdaptSettings) ->
     if not cases:
         raise InputError(f"Task '{task}' has no training case: accept one with 'case add {task} --role train'.")
     buffer_size(len(cases), settings)
-    current = workspace.current_version(task)
-    if current is not None and not new_to(current, cases):
+    if not new_cases(workspace, task):
+        current = workspace.pointers().tasks[task]
         raise InputError(
-            f"Task '{task}' has no new training case: version {current.id} has learned all {len(cases)} of them."
+            f"Task '{task}' has no new training case: version {current} has learned all {len(cases)} of them."
         )
+
+
+def new_cases(workspace: Workspace, task: str) -> list[Case]:
+    """The training cases of a task that its current version has not learned as they are now; all if there is none."""
+    cases, current = workspace.cases(task, Role.TRAIN), workspace.current_version(task)
+    if current is None:
+        return cases
+    return list(workspace.remembered.derived(("new", task, current.id), lambda: new_to(current, cases)))
 
 
 def new_to(version: ModelVersion, cases: Sequence[Case]) -> list[Case]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from MedSeqFTLib.errors import InputError, WorkspaceError
+from MedSeqFTLib.errors import InputError, MedSeqFTError, WorkspaceError
 from MedSeqFTLib.imaging.exporting import exportable, exported_files
 from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
@@ -17,6 +18,8 @@ from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
+from MedSeqFTLib.learning.folds import unseen_cases
+from MedSeqFTLib.learning.preflight import new_cases
 from MedSeqFTLib.learning.promotion import Verdict, promote_by_hand, verdict_of
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
@@ -27,13 +30,12 @@ from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
 from MedSeqFTLib.scene.volumes import image_of, kept_name, known_name
-from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, open_row, read_row, suggest, worklist
+from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, known_volumes, open_row, read_row, suggest, worklist
 from MedSeqFTLib.workspace.damage import in_short, shown_only
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Reading, SelectionScore, Task
 from MedSeqFTLib.workspace.segmentations import segmentations
-from MedSeqFTLib.workspace.worklist import entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -191,13 +193,20 @@ class SceneLogic:
         return sum(len(os.listdir(folder)) for folder in folders if folder.is_dir()) <= QUICK
 
     def look(self, task: str) -> None:
-        """Read what has changed of cases and proposals, for whoever lists them after this. May be done on a thread.
+        """Read what has changed of cases and proposals, and remember what takes thousands of them to tell.
+
+        Whoever asks for it after this does not wait. May be done on a thread.
 
         Raises WorkspaceError if something is damaged; all else was read.
         """
         with shown_only() as left_out:
             self.workspace.cases()
-            entries(self.workspace, task)
+            known_volumes(self.workspace, task)
+            exportable(self.workspace, task)
+            with suppress(MedSeqFTError):  # of a damaged version, which whoever needs it is told
+                new_cases(self.workspace, task)
+                unseen_cases(self.workspace, task)
+        self.workspace.remembered.complete()
         if left_out:
             raise WorkspaceError(in_short(left_out))
 

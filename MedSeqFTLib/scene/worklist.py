@@ -76,8 +76,7 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
         jobs: the cases that are being stored, and those that could not be.
     """
     waiting = {job.name: job for job in jobs if job.folder.job.task == task}
-    found = entries(workspace, task)
-    known = workspace.remembered.derived(("rows", task), lambda: _Known(found))
+    known = known_volumes(workspace, task)
     rows, left = [], dict(known.rows)
     for volume in _volumes(scene):
         entry = known.entry_of(volume, known_name(workspace, volume), left)
@@ -100,7 +99,13 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
     return sorted([*rows, *left.values()], key=lambda row: row.name.casefold())
 
 
-class _Known:
+def known_volumes(workspace: Workspace, task: str) -> Known:
+    """What `worklist` begins with. May be done on a thread before, so that it takes no time; raises as `entries`."""
+    found = entries(workspace, task)
+    return workspace.remembered.derived(("rows", task), lambda: Known(found))
+
+
+class Known:
     """What the workspace knows of a task's volumes, to be looked up among thousands. `rows`: by pixel_sha256."""
 
     def __init__(self, found: Sequence[Entry]) -> None:

@@ -255,11 +255,15 @@ def is_temporary(path: Path) -> bool:
 
 def visible_folders(folder: Path) -> list[Path]:
     """The folders in a folder by name, without hidden ones such as those of an unfinished write."""
-    if not folder.is_dir():
+    return [folder / name for name in folder_names(folder)]
+
+
+def folder_names(folder: Path | str) -> list[str]:
+    """The names of `visible_folders`, in a fraction of the time where there are thousands."""
+    if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:  # which tells of most what they are, without a look at each
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    return [folder / name for name in sorted(names)]
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
 def remove_leftovers(folder: Path, older_than: float = 0.0, mark: str = "") -> None:

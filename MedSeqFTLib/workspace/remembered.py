@@ -8,24 +8,33 @@ clock look alike.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.workspace.damage import refuse, sorted_out
-from MedSeqFTLib.workspace.files import read_json, visible_folders
+from MedSeqFTLib.workspace.files import folder_names, read_json
 from MedSeqFTLib.workspace.schema import Document
 
 D = TypeVar("D", bound=Document)
 Stamp = tuple[int, int, int, int]  # inode, size, and the times of the last change of content and of anything
 T = TypeVar("T")
+_Listing = tuple[dict[str, Any], list[MedSeqFTError]]  # what could be read, and what is wrong with the rest
 _SETTLED = 2.0  # seconds after a change
-_NOT_LOOKING: ContextVar[bool] = ContextVar("not_looking", default=False)
+
+
+@dataclass
+class _Listed:
+    """What was listed, by the folder above, and what was derived from all of it."""
+
+    listings: dict[str, _Listing] = field(default_factory=dict)
+    derived: dict[object, Any] = field(default_factory=dict)
 
 
 class Remembered:
@@ -34,8 +43,9 @@ class Remembered:
     def __init__(self) -> None:
         self._documents: dict[str, tuple[Stamp, Any]] = {}
         self._folders: dict[str, tuple[Stamp, list[str]]] = {}
-        self._listings: dict[str, tuple[dict[str, Any], list[MedSeqFTError]]] = {}
-        self._derived: dict[object, tuple[int, Any]] = {}
+        self._newest = _Listed()
+        self._complete: _Listed | None = None
+        self._thread = threading.local()  # `shown`: what `as_listed` shows
         self.reads = 0  # of files, so far
         self.changes = 0  # times that a listing was another one than before, so far
 
@@ -63,42 +73,57 @@ class Remembered:
 
         Raises as `read_json`, and what `expected` raises, unless the list is only shown: see `damage`.
         """
-        key = str(base)
-        if not (_NOT_LOOKING.get() and key in self._listings):
-            self._list(key, depth, file, lambda name: self.read(f"{key}/{name}/{file}", kind, **expected(name)))
-        found, problems = self._listings[key]
+        key, shown = str(base), self._shown
+        listing = shown.listings.get(key) if shown is not None else None
+        if listing is None:
+            listing = self._list(
+                key, depth, file, lambda name: self.read(f"{key}/{name}/{file}", kind, **expected(name))
+            )
+        found, problems = listing
         refuse(problems)
         return list(found.values())
 
-    def _list(self, key: str, depth: int, file: str, read: Callable[[str], Any]) -> None:
-        before = self._listings.get(key, ({}, []))[0]
+    def _list(self, key: str, depth: int, file: str, read: Callable[[str], Any]) -> _Listing:
+        before = self._newest.listings[key][0] if key in self._newest.listings else None
         found, problems = sorted_out((name, partial(read, name)) for name in self._names(key, depth))
-        for gone in before.keys() - found.keys():
+        for gone in (before or {}).keys() - found.keys():
             self._documents.pop(f"{key}/{gone}/{file}", None)
-        if found != before or key not in self._listings:
+        if found != before:
             self.changes += 1
-        self._listings[key] = found, problems
+            self._newest = _Listed(dict(self._newest.listings))
+        for state in (self._newest, self._shown):
+            if state is not None:
+                state.listings[key] = found, problems
+        return found, problems
 
     def derived(self, key: object, make: Callable[[], T]) -> T:
         """What `make` returned for this key, as long as every listing stays the same since. It is not to be changed."""
-        changes, known = self.changes, self._derived.get(key)
-        if known is None or known[0] != changes:
-            known = self._derived[key] = changes, make()
-        made: T = known[1]
+        known = (self._shown or self._newest).derived
+        if key not in known:
+            known[key] = make()
+        made: T = known[key]
         return made
 
-    def is_listed(self, base: Path) -> bool:
-        """Whether the documents below a folder were listed before."""
-        return str(base) in self._listings
+    def complete(self) -> None:
+        """What is listed and derived by now belongs together: from now on, `as_listed` shows this."""
+        self._complete = self._newest
 
     @contextmanager
     def as_listed(self) -> Iterator[None]:
-        """In the body, for this thread, what was listed before stays as it was then: the disk is not asked."""
-        token = _NOT_LOOKING.set(True)
+        """In the body, for this thread, what was listed before the last `complete` stays as it was then.
+
+        The disk is not asked, and whatever another thread lists meanwhile is not waited for.
+        """
+        before, self._thread.shown = self._shown, self._complete or self._newest
         try:
             yield
         finally:
-            _NOT_LOOKING.reset(token)
+            self._thread.shown = before
+
+    @property
+    def _shown(self) -> _Listed | None:
+        found: _Listed | None = getattr(self._thread, "shown", None)
+        return found
 
     def _names(self, folder: str, depth: int) -> list[str]:
         names = self._entries(folder)
@@ -110,7 +135,7 @@ class Remembered:
         stamp, known = settled_stamp(folder), self._folders.get(folder)
         if known is not None and stamp == known[0]:
             return known[1]
-        names = [path.name for path in visible_folders(Path(folder))]
+        names = folder_names(folder)
         self._folders.pop(folder, None)
         if stamp is not None:
             self._folders[folder] = (stamp, names)

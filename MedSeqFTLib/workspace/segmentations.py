@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from MedSeqFTLib.errors import InputError
@@ -86,7 +87,13 @@ def segmentations(workspace: Workspace, task: str, name: str | None = None) -> l
         return {"task": task, "name": volume, "version": version.removeprefix("single-"), "reading": reading}
 
     records = workspace.remembered.listed(base, depth, RECORD_FILE, Segmentation, expected)
-    return sorted(records, key=lambda record: (record.created, version_number(record.version)))
+    if name is not None:
+        return sorted(records, key=_age)
+    return list(workspace.remembered.derived(("segmentations", task), lambda: sorted(records, key=_age)))
+
+
+def _age(record: Segmentation) -> tuple[datetime, int]:
+    return record.created, version_number(record.version)
 
 
 def segmentation_of(workspace: Workspace, task: str, sha256: str | None) -> Segmentation | None:

@@ -166,6 +166,51 @@ def test_only_some_are_listed_and_the_others_are_found_by_name(
     assert "scan-5" in [row[0] for row in table(window)]  # what is chosen stays in the list
 
 
+def test_some_names_are_listed_for_export_and_what_is_selected_stays(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, ui = opened(window, workspace), window.ui
+    monkeypatch.setitem(type(window.widget.panels[6])._fill.__globals__, "MOST", 2)
+    window.wait_until(lambda: session.is_read)
+    assert names(ui) == ["scan-0", "scan-1"]
+    assert ui.exportStateLabel.text == "6 to choose from. 2 are listed: search for the others."
+    ui.exportListWidget.item(1).setSelected(True)
+    ui.exportSearchLineEdit.text = "SCAN-5"
+    assert names(ui) == ["scan-1", "scan-5"]
+    ui.exportListWidget.item(1).setSelected(True)
+    ui.exportSearchLineEdit.text = ""
+    assert names(ui) == ["scan-0", "scan-1", "scan-5"]
+    assert [str(item.text()) for item in ui.exportListWidget.selectedItems()] == ["scan-1", "scan-5"]
+    assert ui.exportButton.enabled
+
+
+def names(ui: Any) -> list[str]:
+    return [str(ui.exportListWidget.item(row).text()) for row in range(ui.exportListWidget.count)]
+
+
+def test_a_folded_panel_looks_at_nothing_until_it_is_unfolded(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, asked = opened(window, workspace), []
+    window.wait_until(lambda: session.is_read)
+    for name in ("worklist", "exportable", "estimate"):
+        found = getattr(logic.SceneLogic, name)
+        monkeypatch.setattr(
+            logic.SceneLogic, name, lambda *given, found=found, name=name: asked.append(name) or found(*given)
+        )
+    for panel in ("worklist", "adapt", "export"):
+        getattr(window.ui, f"{panel}CollapsibleButton").collapsed = True
+    session.changed()
+    window.wait_until(lambda: True)
+    assert asked == []
+    window.ui.exportCollapsibleButton.collapsed = False
+    assert asked == ["exportable"]
+
+
 def test_the_plot_of_a_long_job_stays_small(window: Window) -> None:  # noqa: F811
     from MedSeqFTLib.scene.panels import chart
 

@@ -92,6 +92,23 @@ def test_as_listed_asks_the_disk_for_nothing_that_was_listed(workspace: Workspac
     assert ids(workspace) == ["a", "b", "c", "d"]
 
 
+def test_as_listed_shows_what_belongs_together(workspace: Workspace) -> None:
+    """While somebody lists anew, neither half of the news is shown, nor derived from."""
+    kept = workspace.remembered
+    assert kept.derived("count", lambda: len(ids(workspace))) == 3
+    kept.complete()
+    samples.add_case(Workspace.open(workspace.folder), "d", b"d")
+    assert ids(workspace) == ["a", "b", "c", "d"]
+    with kept.as_listed():
+        assert ids(workspace) == ["a", "b", "c"]
+        assert kept.derived("count", lambda: len(ids(workspace))) == 3
+    assert kept.derived("count", lambda: len(ids(workspace))) == 4
+    kept.complete()
+    with kept.as_listed():
+        assert ids(workspace) == ["a", "b", "c", "d"]
+        assert kept.derived("count", lambda: 0) == 4
+
+
 def test_a_task_that_is_rewritten_is_read_again(workspace: Workspace) -> None:
     task = workspace.task("brain")
     write_json(workspace.folder / "tasks" / "brain.json", task.model_copy(update={"description": "other"}))

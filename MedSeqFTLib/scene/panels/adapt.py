@@ -46,7 +46,6 @@ class AdaptPanel(Panel):
         on(ui.adaptPresetComboBox.currentIndexChanged, self.refresh)
         on(ui.adaptPlotComboBox.currentIndexChanged, self._choose_plot)
         on(ui.adaptCheckButton.clicked, self._look_again)
-        on(ui.adaptCollapsibleButton.contentsCollapsed, self.refresh)
 
     def refresh(self) -> None:
         """Look again; a workspace that was just opened may have a job to go on with."""
@@ -77,7 +76,7 @@ class AdaptPanel(Panel):
     # before
 
     def _show_preparation(self) -> None:
-        """The list and the estimate, which nobody needs while a job runs or the panel is folded."""
+        """The list and the estimate, which nobody needs while a job runs."""
         task, running = self.session.task, self._watch.is_active
         wanted = bool(task) and not running
         for widget in (self.ui.adaptPreflightLabel, self.ui.adaptPreflightCaption, self.ui.adaptCheckButton):
@@ -88,7 +87,7 @@ class AdaptPanel(Panel):
         self.ui.adaptPresetComboBox.toolTip = _("It cannot be changed while a job runs.") if running else self._tip
         if not wanted:
             self._watch.offer(self.session.why_no_task())
-        elif not self.ui.adaptCollapsibleButton.collapsed:
+        else:
             self._look(task)
 
     def _look(self, task: str) -> None:

@@ -50,8 +50,14 @@ class CorrectPanel(Panel):
             return _("Edited, and not accepted yet.")
         return _("As it is stored.") if segmentation.GetAttribute(CASE) else _("Not edited, and not accepted yet.")
 
-    def show(self) -> None:
+    def follow(self) -> None:
         self._match()
+        volume, segmentation = self._nodes()
+        self._attention.follow(segmentation, self._entered)
+        self._editor.show(volume, segmentation)
+        self._storing.look_again()
+
+    def show(self) -> None:
         volume, segmentation = self._nodes()
         self.ui.correctVolumeLabel.text = volume.GetName() if volume is not None else _("none; choose it above")
         self.ui.newSegmentationButton.enabled = volume is not None
@@ -60,9 +66,6 @@ class CorrectPanel(Panel):
             if volume is not None
             else _("Choose a volume above first.")
         )
-        self._attention.follow(segmentation, self._entered)
-        self._editor.show(volume, segmentation)
-        self._storing.look_again()
         self._found.of(volume, segmentation)
         self._offer()
 

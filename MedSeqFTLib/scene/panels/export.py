@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
 
 FOLDER_SETTING = "MedSeqFT/exportFolder"
+MOST = 200  # names that are listed; others are found by a part of them
 _NAMED = 3  # files that are named in a question
 
 
@@ -33,10 +35,12 @@ class ExportPanel(Panel):
         self._exporting = JobWatch(widgets, self._start, self._resume, self._exported, changed=self.refresh)
         widgets = JobWidgets(ui.reportButton, ui.reportProgressBar, ui.reportProgressLabel, ui.reportResumeButton)
         self._reporting = JobWatch(widgets, self._start_report, self._resume, self._reported)
-        self._listed: tuple[str, ...] = ()  # the task, and the names
+        self._all: list[str] = []  # names
+        self._listed: tuple[str, ...] = ()  # the task, and the names in the list
         self._attached: SceneLogic | None = None
         self._tip = str(ui.exportListWidget.toolTip)
         ui.exportDirectoryButton.directory = str(slicer.app.userSettings().value(FOLDER_SETTING) or Path.home())
+        on(ui.exportSearchLineEdit.textChanged, self.refresh)
         on(ui.exportListWidget.itemSelectionChanged, self._offer)
         on(ui.exportAllCheckBox.toggled, self._offer)
         on(ui.exportDirectoryButton.directoryChanged, self._folder_chosen)
@@ -48,18 +52,21 @@ class ExportPanel(Panel):
             self._attached = self.session.logic
             self._exporting.forget()
             self._reporting.forget()
-        if not self.session.why_no_task():
-            self._fill()
         super()._refresh()
 
     def state(self) -> str:
-        count = self.ui.exportListWidget.count
-        return self._nothing() or _("{count} to choose from.").format(count=count)
+        if not self._all:
+            return self._nothing()
+        text, listed = _("{count} to choose from.").format(count=len(self._all)), len(self._listed) - 1
+        if listed == len(self._all):
+            return text
+        return " ".join((text, _("{count} are listed: search for the others.").format(count=listed)))
 
     def _nothing(self) -> str:
-        return "" if self.ui.exportListWidget.count else _("Nothing to export yet: accept a case, or segment a volume.")
+        return "" if self._all else _("Nothing to export yet: accept a case, or segment a volume.")
 
     def show(self) -> None:
+        self._fill()
         self._offer()
         self._reporting.offer("", _("Write report.html into the workspace, and open it in the browser."))
 
@@ -68,18 +75,23 @@ class ExportPanel(Panel):
         self._reporting.close()
 
     def _fill(self) -> None:
-        """The names, if they have changed. What was selected stays selected."""
-        names = self._logic().exportable(self.session.task)
-        listed = (self.session.task, *names)
+        """Those with the text in their name. What is selected stays so, and in the list."""
+        task, wanted = self.session.task, str(self.ui.exportSearchLineEdit.text).strip().casefold()
+        chosen = set(self._selected()) if self._listed[:1] == (task,) else set()
+        self._all = self._logic().exportable(task)
+        found = (name for name in self._all if wanted in name.casefold())
+        shown = {*islice(found, MOST), *chosen.intersection(self._all)}
+        listed = (task, *sorted(shown))
         if listed == self._listed:
             return
-        chosen, self._listed = set(self._selected()), listed
-        widget = self.ui.exportListWidget
+        self._listed, widget = listed, self.ui.exportListWidget
+        widget.blockSignals(True)
         widget.clear()
-        widget.addItems(names)
-        for row, name in enumerate(names):
+        widget.addItems(list(listed[1:]))
+        for row, name in enumerate(listed[1:]):
             if name in chosen:
                 widget.item(row).setSelected(True)
+        widget.blockSignals(False)
 
     def _offer(self) -> None:
         everything = self.ui.exportAllCheckBox.checked
@@ -95,7 +107,7 @@ class ExportPanel(Panel):
 
     def _names(self) -> list[str]:
         if self.ui.exportAllCheckBox.checked:
-            return list(self._listed[1:])
+            return self._all
         return self._selected()
 
     def _selected(self) -> list[str]:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Panel:
-    """A collapsible part of the window. It is enabled when it can be used, and says otherwise why not."""
+    """A collapsible part of the window. It is enabled when it can be used, and says otherwise why not.
+
+    While it is folded it only follows what is chosen; it looks at the rest as soon as it is unfolded.
+    """
 
     def __init__(self, ui: Any, session: Session, frame: Any, state: Any) -> None:
         """Connect the widgets; nothing is looked at before the first `refresh`.
@@ -30,6 +33,7 @@ class Panel:
         self.ui, self.session = ui, session
         self._frame, self._state = frame, state
         session.listen(self.refresh)
+        on(frame.contentsCollapsed, self.refresh)
 
     def refresh(self) -> None:
         """Look again, and show what is found; something damaged is told, and does not keep other panels from that."""
@@ -43,9 +47,13 @@ class Panel:
         obstacle = self.obstacle()
         self._frame.enabled = not obstacle
         self._frame.toolTip = plain(obstacle)
-        self._state.text = obstacle or self.state()
-        if not obstacle:
+        if obstacle:
+            self._state.text = obstacle
+            return
+        self.follow()
+        if not self._frame.collapsed:
             self.show()
+            self._state.text = self.state()
 
     def obstacle(self) -> str:
         """Why the panel cannot be used now, and what to do; "" if it can."""
@@ -55,8 +63,11 @@ class Panel:
         """One sentence on how things stand."""
         return ""
 
+    def follow(self) -> None:
+        """Keep up with what is chosen, folded or not. Only called where there is no obstacle."""
+
     def show(self) -> None:
-        """Fill the widgets. Only called where there is no obstacle."""
+        """Fill the widgets. Only called where there is no obstacle, and the panel is unfolded."""
 
     def enter(self) -> None:
         """The user has come to the module, or a scene was opened: the widgets are bound to its parameters."""

@@ -66,14 +66,12 @@ def _row(check: Check) -> str:
 
 
 def _cases(workspace: Workspace, task: str) -> list[Check]:
-    from MedSeqFTLib.learning.preflight import new_to
+    from MedSeqFTLib.learning.preflight import new_cases
     from MedSeqFTLib.workspace.schema import Role
 
-    cases = workspace.cases(task)
-    train = [case for case in cases if case.role is Role.TRAIN]
-    current = workspace.current_version(task)
-    new = train if current is None else new_to(current, train)
-    return [_train(len(train), len(new), current.id if current else ""), _held_out(len(train), len(cases) - len(train))]
+    train, held_out = (len(workspace.cases(task, role)) for role in (Role.TRAIN, Role.VALIDATION))
+    current = workspace.pointers().tasks.get(task, "")
+    return [_train(train, len(new_cases(workspace, task)), current), _held_out(train, held_out)]
 
 
 def _train(train: int, new: int, current: str) -> Check:

@@ -38,10 +38,12 @@ class SegmentPanel(Panel):
             self._tell("")
         return self._news or self._why_not() or self._ready()
 
-    def show(self) -> None:
+    def follow(self) -> None:
         if self.session.logic is not self._logic:
             self._logic = self.session.logic
             self._find_running()
+
+    def show(self) -> None:
         reading = _("The result is just being read.") if self._background.is_active else ""
         self._watch.offer(
             reading or self._why_not(), _("Segment the volume with the task's model; you can go on working.")

@@ -28,8 +28,9 @@ class Session:
         self._listeners: list[Callable[[], None]] = []
         self._telling = self._again = False
         self._background = Background()
+        self._tasks: list[str] = []  # of the workspace
         self._looked_at: tuple[object, ...] = ()  # workspace and task that were read
-        self._outdated = False  # since the reading began
+        self._to_read = False  # something may have changed since
         self._unreadable = ""  # what is damaged, and what to do
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -58,14 +59,17 @@ class Session:
         return self.logic.workspace.remembered.as_listed() if self.logic is not None else nullcontext()
 
     def _look(self) -> None:
+        self._tasks = self.logic.workspace.task_names() if self.logic is not None else []
         logic, task = self.logic, self.task
-        if logic is None or not task:
-            return
-        if logic.is_quick(task):
+        self._to_read = logic is not None and bool(task) and not logic.is_quick(task)
+        if logic is not None and task and not self._to_read:
             self._unreadable, self._looked_at = _trouble(logic, task), (logic, task)
-        elif self._background.is_active:
-            self._outdated = True
-        else:
+
+    def _read(self) -> None:
+        """On a thread. It begins when everybody has been told: only one of Python's threads computes at a time."""
+        logic, task = self.logic, self.task
+        if self._to_read and logic is not None and task and not self._background.is_active:
+            self._to_read = False
             before = logic.workspace.remembered.changes
             self._background.run(lambda: _trouble(logic, task), lambda found: self._seen(logic, task, before, found))
 
@@ -73,11 +77,10 @@ class Session:
         known = self._looked_at == (logic, task) and self._unreadable == trouble
         news = not known or logic.workspace.remembered.changes != before
         self._unreadable, self._looked_at = trouble, (logic, task)
-        if self._outdated:
-            self._outdated = False
-            self._look()
         if news:
             self._tell()
+        else:
+            self._read()
 
     def _tell(self) -> None:
         """If a listener changes something itself, all are told again, a few times at most."""
@@ -94,6 +97,7 @@ class Session:
                     break
         finally:
             self._telling = False
+        self._read()
 
     def use(self, workspace: Workspace | None) -> None:
         """Let the panels work in a workspace, or in none."""
@@ -111,7 +115,7 @@ class Session:
         if self.logic is None:
             return ""
         chosen = str(self.parameters.task)
-        return chosen if chosen in self.logic.workspace.task_names() else ""
+        return chosen if chosen in self._tasks else ""
 
     def why_no_task(self) -> str:
         """What to do before a task can be worked on; "" if one is chosen. For the panels that need one."""

@@ -155,11 +155,12 @@ class SetUpPanel(Panel):
 
 def _counted(workspace: Path) -> dict[str, int]:
     """By the names of files and folders alone: every change of a parameter comes here, and cases may be thousands."""
-    from MedSeqFTLib.workspace.files import visible_folders
+    from MedSeqFTLib.workspace.files import folder_names
 
+    cases = workspace / "cases"
     return {
         "tasks": len(list(workspace.glob("tasks/*.json"))),
-        "cases": sum(len(visible_folders(task)) for task in visible_folders(workspace / "cases")),
+        "cases": sum(len(folder_names(cases / task)) for task in folder_names(cases)),
         "versions": len(list(workspace.glob("models/M*/version.json"))),
     }
 

@@ -25,6 +25,7 @@ class TaskPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.taskCollapsibleButton, ui.taskStateLabel)
         self._rows: list[Row] = []
+        self._damaged = ""  # what is, and what to do
         self._background = Background()
         self._new_task = NewTask(ui, session)
         self._comparison = Comparison(ui, session)
@@ -46,7 +47,7 @@ class TaskPanel(Panel):
         from MedSeqFTLib.workspace.damage import read_or, shown_only
 
         with shown_only():
-            return read_or(self._current, "")
+            return " ".join(filter(None, (read_or(self._current, ""), self._damaged)))
 
     def _current(self) -> str:
         logic, task = self.session.logic, self.session.task
@@ -54,18 +55,20 @@ class TaskPanel(Panel):
             return _("No task yet: press New task, with a segmentation whose segments name the structures.")
         return current_text(logic, task)
 
+    def follow(self) -> None:
+        assert self.session.logic is not None
+        self._fill_tasks(self.session.logic.workspace.task_names())
+
     def show(self) -> None:
         from MedSeqFTLib.workspace.damage import in_short, read_or, shown_only
 
-        logic = self.session.logic
+        logic, task = self.session.logic, self.session.task
         assert logic is not None
-        self._fill_tasks(logic.workspace.task_names())
-        task = self.session.task
         with shown_only() as left_out:
-            current = read_or(self._current, "")
             chosen = read_or(lambda: logic.workspace.task(task), None) if task else None
             self._rows = read_or(lambda: rows(logic, task), [])
-        self._state.text = " ".join(filter(None, (current, in_short(left_out))))
+            read_or(self._current, "")
+        self._damaged = in_short(left_out)
         show_labels(self.ui.labelsTable, chosen.labels if chosen else ())
         self.ui.labelsTable.visible = chosen is not None
         self._fill_lineage()

@@ -26,7 +26,7 @@ WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
 
 
 class WorklistPanel(Panel):
-    """Looks only while it is unfolded."""
+    """What is chosen in its table is opened; which one to take next is suggested with the reason."""
 
     def __init__(self, ui: Any, session: Session) -> None:
         """Connect the widgets."""
@@ -37,7 +37,6 @@ class WorklistPanel(Panel):
         self._reason = self._suggested = self._damaged = ""
         self._background = Background()  # reads what is opened
         self._corrections = Corrections(ui, session)
-        ui.worklistCollapsibleButton.connect("contentsCollapsed(bool)", lambda _folded: guarded(self.refresh))
         on(ui.worklistSearchLineEdit.textChanged, self._search)
         on(ui.suggestButton.clicked, self._suggest)
         on(ui.openButton.clicked, self._open)
@@ -48,11 +47,9 @@ class WorklistPanel(Panel):
         return self.session.why_no_list()
 
     def state(self) -> str:
-        return self._reason
+        return self._reason or self._counted()
 
     def show(self) -> None:
-        if self.ui.worklistCollapsibleButton.collapsed:
-            return
         from MedSeqFTLib.workspace.damage import in_short, shown_only
 
         chosen = self._chosen()
@@ -63,8 +60,6 @@ class WorklistPanel(Panel):
             self._suggested = self._reason = ""
         self._list(chosen.name if chosen else "")
         self._corrections.show()
-        if not self._reason:
-            self._state.text = self._counted()
 
     def _counted(self) -> str:
         return " ".join(filter(None, (self._count(), self._damaged)))
@@ -83,7 +78,7 @@ class WorklistPanel(Panel):
         chosen = self._chosen()
         self._list(chosen.name if chosen else "")
         self._reason = ""
-        self._state.text = self._counted()
+        self._state.text = self.state()
 
     def _list(self, chosen: str) -> None:
         """Those with the text in their name; what is suggested or chosen comes first, then what nobody has begun."""
