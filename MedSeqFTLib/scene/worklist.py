@@ -30,6 +30,7 @@ class Row:
     """One volume. `entry` is what the workspace knows of it, `volume` its node; one of them may be missing.
 
     draft: edits that were kept when their scene was closed, and are not in the scene.
+    looks: what kind of image its node is, if that was looked at.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     entry: Entry | None = None
     volume: Any = None
     draft: Draft | None = None
+    looks: Descriptor | None = None
 
     @property
     def is_open(self) -> bool:
@@ -51,8 +53,8 @@ class Row:
     @property
     def descriptor(self) -> Descriptor | None:
         """What kind of image it is; None if that is not known."""
-        if self.entry and self.entry.descriptor:
-            return self.entry.descriptor
+        if known := self.looks or (self.entry and self.entry.descriptor):
+            return known
         return descriptor_of(self.volume) if self.volume is not None and _is_usable(self.volume) else None
 
 
@@ -182,6 +184,11 @@ def _kept(entry: Entry) -> list[str]:
 
 def _begun_as(node: Any) -> set[str]:
     return {str(node.GetAttribute(mark)) for mark in (PROPOSAL, CASE)}
+
+
+def looked_at(rows: Sequence[Row]) -> list[Row]:
+    """The rows with everything that `suggest` asks of the scene, so that it may be done on a thread."""
+    return [row if row.volume is None else replace(row, looks=row.descriptor) for row in rows]
 
 
 def suggest(rows: Sequence[Row], method: Method) -> Suggestion:

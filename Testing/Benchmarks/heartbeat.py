@@ -167,6 +167,8 @@ def many_cases(window: Window, folder: Path, count: int) -> None:
     for name in ("worklist", "adapt", "export"):
         getattr(ui, f"{name}CollapsibleButton").collapsed = False
     session.parameters.task = TASK
+    for name in importlib.import_module("MedSeqFTLib.scene.panels.opening").LIBRARY:  # on a thread, where it opens one
+        importlib.import_module(f"MedSeqFTLib.{name}")
 
     def shown() -> bool:
         return session.is_read and bool(ui.worklistTableWidget.rowCount)
@@ -180,7 +182,7 @@ def many_cases(window: Window, folder: Path, count: int) -> None:
     ui.exportSearchLineEdit.text = ""
     for method in ("lowest confidence", "most unlike"):
         session.parameters.suggestion = method
-        does.beat(f"  suggest: {method}", lambda: window.click(ui.suggestButton))
+        does.beat(f"  suggest: {method}", lambda: window.click(ui.suggestButton), lambda: ui.suggestButton.enabled)
     does.beat("  all is to be exported", lambda: setattr(ui.exportAllCheckBox, "checked", True))
     accepted = a_case("another", "f" * 64)
     put(workspace.folder / "cases" / TASK / "another", folder / "shared", accepted)

@@ -206,6 +206,7 @@ def correct(stage: Stage, volume: Any) -> None:
     stage.shoot("correct", "finished")
     stage.unfold("worklist")
     window.click(ui.suggestButton)
+    stage.wait(lambda: ui.suggestButton.enabled)
     stage.shoot("worklist", "ready")
     stage.unfold("segment", "correct", "worklist")
     stage.save(window.frame, "window")

@@ -112,12 +112,17 @@ def test_a_stored_correction_shows_dice_time_and_version(window: Window, workspa
     assert table(window) == [["one", "accepted", "train", "M1", "50 %", f"{case.proposal_dice:.3f}", "75 s"]]
 
 
+def suggest(window: Window) -> None:  # noqa: F811
+    window.click(window.ui.suggestButton)
+    window.wait_until(lambda: window.ui.suggestButton.enabled)
+
+
 def test_the_least_sure_proposal_is_suggested_with_its_reason(window: Window, workspace: Workspace) -> None:  # noqa: F811
     for seed, confidence in ((11, 0.9), (12, 0.61), (13, 0.7)):
         volume = add_scan(seed, f"scan{seed}")
         add_proposal(workspace, volume, ball_scan(seed)[1], f"scan{seed}", confidence=confidence)
     unfold(window, workspace)
-    window.click(window.ui.suggestButton)
+    suggest(window)
     assert window.ui.worklistStateLabel.text == (
         "scan12: its model was the least sure of it, 61 % on average (proposals: 3)."
     )
@@ -131,7 +136,7 @@ def test_the_most_unlike_volume_is_suggested(window: Window, workspace: Workspac
     slicer.util.arrayFromVolume(bright)[:] += 400
     unfold(window, workspace)
     window.choose(window.ui.suggestionComboBox, "most unlike")
-    window.click(window.ui.suggestButton)
+    suggest(window)
     assert window.ui.worklistStateLabel.text.startswith("bright: the most unlike")
     assert "standard deviations" in window.ui.worklistStateLabel.text
 
@@ -141,10 +146,10 @@ def test_random_is_the_same_until_a_case_is_accepted(window: Window, workspace: 
         add_scan(seed, f"scan{seed}")
     session = unfold(window, workspace)
     window.choose(window.ui.suggestionComboBox, "random")
-    window.click(window.ui.suggestButton)
+    suggest(window)
     first = window.ui.worklistStateLabel.text
     assert "drawn at random (volumes: 4, seed: 0)" in first
-    window.click(window.ui.suggestButton)
+    suggest(window)
     assert window.ui.worklistStateLabel.text == first
     assert session.logic.suggest("balls", "random").row.name in first
 
@@ -155,7 +160,7 @@ def test_suggestions_that_cannot_be_made_say_why(window: Window, workspace: Work
     add_scan(11, "one")
     one_line(InputError, lambda: session.logic.suggest("balls", "lowest confidence"), "segment volumes first")
     one_line(InputError, lambda: session.logic.suggest("balls", "most unlike"), "no case is accepted yet")
-    window.click(window.ui.suggestButton)
+    suggest(window)
     assert "segment volumes first" in window.ui.worklistStateLabel.text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import qt
@@ -22,7 +22,7 @@ class Background:
     def __init__(self) -> None:
         """Nothing is done yet."""
         self._thread: threading.Thread | None = None
-        self._outcome: list[Any] = []  # a value, or the exception that was raised
+        self._outcome: Future[Any] = Future()
         self._done: Callable[[Any], None] = lambda _value: None
         self._failed: Callable[[], None] = lambda: None
         self._timer = qt.QTimer()
@@ -38,7 +38,7 @@ class Background:
         self, action: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[], None] = lambda: None
     ) -> None:
         """Do `action`; then `done` gets its value here. What it raises is shown to the user after `failed`."""
-        self._done, self._failed, self._outcome = done, failed, []
+        self._done, self._failed, self._outcome = done, failed, Future()
         self._thread = threading.Thread(target=self._work, args=(action,), daemon=True)
         self._thread.start()
         self._timer.start()
@@ -51,9 +51,9 @@ class Background:
     def _work(self, action: Callable[[], Any]) -> None:
         outcome = self._outcome
         try:
-            outcome.append(action())
+            outcome.set_result(action())
         except Exception as error:  # noqa: BLE001  raised again in the window
-            outcome.append(error)
+            outcome.set_exception(error)
 
     def _look(self) -> None:
         if self._thread is None:
@@ -62,12 +62,11 @@ class Background:
         if self._thread.is_alive():
             return
         self._timer.stop()
-        self._thread = None
-        (outcome,) = self._outcome
-        if isinstance(outcome, Exception):
+        outcome, self._thread, self._outcome = self._outcome, None, Future()  # which would keep a scan in memory
+        if error := outcome.exception():
             guarded(self._failed)
-            raise outcome
-        self._done(outcome)
+            raise error
+        self._done(outcome.result())
 
 
 def waited_for(action: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ from MedSeqFTLib.scene.panels.session import Session
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.cases import StoredCase
     from MedSeqFTLib.scene.logic import SceneLogic
-    from MedSeqFTLib.scene.worklist import Row, Suggestion
+    from MedSeqFTLib.scene.worklist import Method, Row, Suggestion
 
 MOST = 200  # rows that are filled in; others are found by a part of their name
 WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
@@ -36,6 +36,7 @@ class WorklistPanel(Panel):
         self._texts: list[tuple[str, ...]] = []  # that the table shows
         self._reason = self._suggested = self._damaged = ""
         self._background = Background()  # reads what is opened
+        self._choosing = Background()  # which one to take next
         self._corrections = Corrections(ui, session)
         on(ui.worklistSearchLineEdit.textChanged, self._search)
         on(ui.suggestButton.clicked, self._suggest)
@@ -94,12 +95,14 @@ class WorklistPanel(Panel):
 
     def scene_closing(self) -> None:
         self._background.close()
+        self._choosing.close()
         self._rows, self._listed, self._texts = [], [], []  # rows would keep volumes in memory
         self.ui.worklistTableWidget.setRowCount(0)
 
     def close(self) -> None:
         self._corrections.close()
         self._background.close()
+        self._choosing.close()
 
     def _logic(self) -> SceneLogic:
         assert self.session.logic is not None  # without a workspace there is an obstacle
@@ -133,18 +136,35 @@ class WorklistPanel(Panel):
         why_not = _("A volume is just being read.") if self._background.is_active else _why_not(row)
         self.ui.openButton.enabled = not why_not
         self.ui.openButton.toolTip = plain(why_not) or _("Shows the volume with its segmentation, to be corrected.")
+        self.ui.suggestButton.enabled = not self._choosing.is_active
 
     def _suggest(self) -> None:
-        try:
-            with self.session.as_read():
-                found = self._logic().suggest(self.session.task, self.session.parameters.suggestion)
-        except InputError as error:
-            self._state.text = str(error)
-            return
-        self.ui.worklistSearchLineEdit.text = ""  # or else it might not be listed
-        self._reason, self._suggested = reason(found), found.row.name
+        """On a thread: every candidate is compared with every accepted one."""
+        from MedSeqFTLib.scene.worklist import looked_at
+
         self.refresh()
-        self._select(found.row.name)
+        method, shown = self.session.parameters.suggestion, self._what_is_shown()
+        rows = looked_at(self._rows)
+        self._choosing.run(lambda: _suggestion(rows, method), lambda found: self._tell(found, shown), self._offer)
+        self._offer()
+
+    def _tell(self, found: Suggestion | InputError, shown: object) -> None:
+        self._offer()
+        if shown != self._what_is_shown():
+            return
+        if isinstance(found, InputError):
+            self._state.text = str(found)
+            return
+        self._reason, self._suggested = reason(found), found.row.name
+        self.ui.worklistSearchLineEdit.blockSignals(True)
+        self.ui.worklistSearchLineEdit.text = ""  # or else it might not be listed
+        self.ui.worklistSearchLineEdit.blockSignals(False)
+        self._list(found.row.name)
+        self._state.text = self.state()
+
+    def _what_is_shown(self) -> object:
+        """The user may go elsewhere while something is done on a thread."""
+        return self.session.logic, self.session.task
 
     def _open(self) -> None:
         row = self._chosen()
@@ -153,20 +173,29 @@ class WorklistPanel(Panel):
         assert row is not None
         if self._background.is_active:
             return
-        logic, task = self._logic(), self.session.task
+        logic, task, shown = self._logic(), self.session.task, self._what_is_shown()
         self._background.run(
-            lambda: logic.read_row(task, row), lambda stored: self._place(row, stored, logic, task), self._offer
+            lambda: logic.read_row(task, row), lambda stored: self._place(row, stored, shown), self._offer
         )
         self._offer()
 
-    def _place(self, row: Row, stored: StoredCase | None, logic: SceneLogic, task: str) -> None:
+    def _place(self, row: Row, stored: StoredCase | None, shown: object) -> None:
         self._offer()
-        if (logic, task) != (self.session.logic, self.session.task):
-            return  # the user has gone elsewhere meanwhile
-        volume, segmentation = logic.open_row(task, row, stored)
+        if shown != self._what_is_shown():
+            return
+        volume, segmentation = self._logic().open_row(self.session.task, row, stored)
         self.session.parameters.volume = volume
         self.session.parameters.segmentation = segmentation
         self.session.changed()
+
+
+def _suggestion(rows: list[Row], method: Method) -> Suggestion | InputError:
+    from MedSeqFTLib.scene.worklist import suggest
+
+    try:
+        return suggest(rows, method)
+    except InputError as error:
+        return error
 
 
 def _why_not(row: Row | None) -> str:
