@@ -15,16 +15,16 @@ from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.jobs.starting import free_case_id, start_acceptance, taken_case_ids
 from MedSeqFTLib.scene.drafts import forget_draft
-from MedSeqFTLib.scene.marks import CASE, PIXELS, SECONDS, seconds_spent, set_edited
+from MedSeqFTLib.scene.marks import CASE, PIXELS, PROPOSAL, SECONDS, seconds_spent, set_edited
 from MedSeqFTLib.scene.observers import weak
-from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.scene.placing import NewLabels, add_segmentation, new_labels
 from MedSeqFTLib.scene.program import worker_python
-from MedSeqFTLib.scene.proposals import proposal_of
-from MedSeqFTLib.scene.segmentations import Findings, drawn_on, findings, label_map_of, refuse_outside
-from MedSeqFTLib.scene.volumes import add_volume, descriptor_of, image_of, kept_name, volume_grid
+from MedSeqFTLib.scene.segmentations import Drawn, Findings, drawn_on, findings, label_map_of, refuse_outside
+from MedSeqFTLib.scene.volumes import NewVolume, add_volume, copying, descriptor_of, kept_name, new_volume, volume_grid
+from MedSeqFTLib.scene.waiting import Waiting, at_once
 from MedSeqFTLib.workspace.names import checked_name
-from MedSeqFTLib.workspace.schema import Case, Label, Role, Segmentation
-from MedSeqFTLib.workspace.segmentations import segmentations
+from MedSeqFTLib.workspace.schema import Case, Label, Role
+from MedSeqFTLib.workspace.segmentations import segmentation_of, segmentations
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -82,6 +82,7 @@ def accept_case(
     by: str = "",
     seconds: float | None = None,
     near_duplicate_reason: str = "",
+    wait: Waiting = at_once,
 ) -> StoringJob:
     """Store a volume with its corrected segmentation as a case, in the background.
 
@@ -94,6 +95,7 @@ def accept_case(
         by: who accepts; by default the login name.
         seconds: spent on correcting; by default what the panel counted, if it did.
         near_duplicate_reason: why it is another scan than the stored one of the other role that it looks like.
+        wait: for what touches no scene.
 
     Raises:
         InputError: a node, the role or the name cannot be used.
@@ -103,18 +105,22 @@ def accept_case(
     if role not in list(Role):
         raise InputError(f"A case cannot have the role {role!r}; take train or validation.")
     volume_grid(volume)
-    proposal = proposal_of(workspace, task, segmentation) if segmentation else None
-    name = checked_name(case_id, "case") if case_id else _free_name(workspace, task, volume, proposal)
-    sha256 = proposal.segmentation_sha256 if proposal else None
-    settings: dict[str, object] = {
-        "role": Role(role),
-        "case_id": name,
-        "by": by,
-        "proposal": sha256,
-        "seconds": seconds,
-        "near_duplicate_reason": near_duplicate_reason,
-    }
-    return _store(workspace, task, volume, segmentation, settings)
+    began_as = segmentation.GetAttribute(PROPOSAL) if segmentation else None
+    own, pixels = "" if case_id else kept_name(workspace, volume), volume.GetAttribute(PIXELS)
+
+    def settings() -> dict[str, object]:
+        proposal = segmentation_of(workspace, task, began_as)
+        scan = proposal.pixel_sha256 if proposal else pixels
+        return {
+            "role": Role(role),
+            "case_id": checked_name(case_id, "case") if case_id else _free_name(workspace, task, own, scan),
+            "by": by,
+            "proposal": proposal.segmentation_sha256 if proposal else None,
+            "seconds": seconds,
+            "near_duplicate_reason": near_duplicate_reason,
+        }
+
+    return _store(workspace, task, volume, segmentation, wait(settings), wait)
 
 
 def revise_case(
@@ -125,6 +131,7 @@ def revise_case(
     segmentation: Any,
     by: str = "",
     seconds: float | None = None,
+    wait: Waiting = at_once,
 ) -> StoringJob:
     """Store a corrected segmentation of a case, in the background. The earlier one is kept; image and role stay.
 
@@ -132,7 +139,7 @@ def revise_case(
     """
     case = workspace.case(task, case_id)
     settings: dict[str, object] = {"role": case.role, "case_id": case.id, "by": by, "seconds": seconds, "revises": True}
-    return _store(workspace, task, volume, segmentation, settings)
+    return _store(workspace, task, volume, segmentation, settings, wait)
 
 
 def case_of(workspace: Workspace, task: str, volume: Any) -> Case | None:
@@ -143,24 +150,31 @@ def case_of(workspace: Workspace, task: str, volume: Any) -> Case | None:
     return None if case is None or case.descriptor not in (None, descriptor_of(volume)) else case
 
 
-def _store(workspace: Workspace, task: str, volume: Any, segmentation: Any, settings: dict[str, object]) -> StoringJob:
-    labels = workspace.task(task).labels
-    image = image_of(volume)
-    grid = Geometry.of(image)
-    drawn = drawn_on(segmentation, grid)
-    found = label_map_of(drawn, labels)
-    refuse_outside(drawn, grid)
+def _store(
+    workspace: Workspace, task: str, volume: Any, segmentation: Any, settings: dict[str, object], wait: Waiting
+) -> StoringJob:
+    copy, drawn = copying(volume), drawn_on(segmentation, volume_grid(volume))
     if settings["seconds"] is None:
         settings["seconds"] = seconds_spent(segmentation) or None
-    files = f"{settings['case_id']}.nrrd", f"{settings['case_id']}.seg.nrrd"
-    with workspace.staging() as folder:
-        write_image(image, folder / files[0], quick=True)
-        write_seg_nrrd(found.image, found.spoken_of(labels), folder / files[1], quick=True)
-        job = start_acceptance(workspace, task, folder, *files, settings, python=worker_python())
+    job = wait(lambda: _begin_storing(workspace, task, copy(), drawn, settings))
     set_edited(segmentation, False)
     segmentation.SetAttribute(SECONDS, None)
     forget_draft(workspace, task, segmentation)
     return StoringJob(job, volume, segmentation)
+
+
+def _begin_storing(
+    workspace: Workspace, task: str, image: sitk.Image, drawn: Drawn, settings: dict[str, object]
+) -> JobFolder:
+    """Both are on the disk when this returns."""
+    labels = workspace.task(task).labels
+    found = label_map_of(drawn, labels)
+    refuse_outside(drawn, Geometry.of(image))
+    files = f"{settings['case_id']}.nrrd", f"{settings['case_id']}.seg.nrrd"
+    with workspace.staging() as folder:
+        write_image(image, folder / files[0], quick=True)
+        write_seg_nrrd(found.image, found.spoken_of(labels), folder / files[1], quick=True)
+        return start_acceptance(workspace, task, folder, *files, settings, python=worker_python())
 
 
 def new_segmentation(workspace: Workspace, task: str, volume: Any) -> Any:
@@ -182,8 +196,8 @@ class StoredCase(NamedTuple):
     """A case with its files in memory."""
 
     case: Case
-    image: sitk.Image
-    label_map: sitk.Image
+    image: NewVolume
+    label_map: NewLabels
     labels: tuple[Label, ...]  # that it speaks of
 
 
@@ -192,10 +206,9 @@ def read_case(workspace: Workspace, task: str, case_id: str) -> StoredCase:
     case = workspace.case(task, case_id)
     workspace.verify_case(case)
     labels = workspace.task(task).labels
-    workspace.verify_case(case)
     image = read_volume(workspace.image_path(case))
     stored = read_label_map(workspace.segmentation_path(case), labels, Geometry.of(image))
-    return StoredCase(case, image, stored.image, stored.spoken_of(labels))
+    return StoredCase(case, new_volume(image), new_labels(stored.image), stored.spoken_of(labels))
 
 
 def place_case(stored: StoredCase, scene: Any) -> tuple[Any, Any]:
@@ -208,10 +221,9 @@ def place_case(stored: StoredCase, scene: Any) -> tuple[Any, Any]:
     return volume, segmentation
 
 
-def _free_name(workspace: Workspace, task: str, volume: Any, proposal: Segmentation | None) -> str:
-    """The name under which the volume was segmented, if that is known and free; else its own, or NAME-2 and so on."""
-    pixels = proposal.pixel_sha256 if proposal else volume.GetAttribute(PIXELS)
+def _free_name(workspace: Workspace, task: str, own: str, pixels: str | None) -> str:
+    """The name under which the volume was segmented, if that is known and free; else its `own`, or NAME-2 and so on."""
     proposed = next((r.name for r in segmentations(workspace, task) if r.pixel_sha256 == pixels), None)
     if proposed and proposed.casefold() not in {name.casefold() for name in taken_case_ids(workspace, task)}:
         return proposed
-    return free_case_id(workspace, task, kept_name(workspace, volume))
+    return free_case_id(workspace, task, own)

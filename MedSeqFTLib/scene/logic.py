@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +16,32 @@ from MedSeqFTLib.imaging.volumes import write_image
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.estimate import Estimate, estimate
 from MedSeqFTLib.jobs.following import Following
-from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE
+from MedSeqFTLib.jobs.job import ACTIVE, REPORT_FILE, JobFolder
 from MedSeqFTLib.jobs.starting import start_adaptation, start_export, start_report, start_segmentation
 from MedSeqFTLib.learning.folds import unseen_cases
 from MedSeqFTLib.learning.preflight import new_cases
 from MedSeqFTLib.learning.promotion import Verdict, promote_by_hand, verdict_of
 from MedSeqFTLib.learning.settings import adapt_settings
 from MedSeqFTLib.scene import cases, proposals
-from MedSeqFTLib.scene.cases import StoredCase, StoringJob
+from MedSeqFTLib.scene.cases import StoringJob
 from MedSeqFTLib.scene.drafts import save_draft
 from MedSeqFTLib.scene.program import worker_python
 from MedSeqFTLib.scene.proposals import SegmentingJob
 from MedSeqFTLib.scene.segmentations import Findings
 from MedSeqFTLib.scene.tasks import task_of
-from MedSeqFTLib.scene.volumes import image_of, kept_name, known_name
-from MedSeqFTLib.scene.worklist import Method, Row, Suggestion, known_volumes, open_row, read_row, suggest, worklist
+from MedSeqFTLib.scene.volumes import copying, kept_name, known_name
+from MedSeqFTLib.scene.waiting import Waiting, at_once
+from MedSeqFTLib.scene.worklist import (
+    Method,
+    Row,
+    Stored,
+    Suggestion,
+    known_volumes,
+    open_row,
+    reading,
+    suggest,
+    worklist,
+)
 from MedSeqFTLib.workspace.damage import in_short, shown_only
 from MedSeqFTLib.workspace.person import person
 from MedSeqFTLib.workspace.policy import Policy, Promotion
@@ -51,17 +62,19 @@ class SceneLogic:
     Every method raises MedSeqFTError, with one line for the user, for what a person can mend.
     """
 
-    def __init__(self, workspace: Workspace | Path | str, scene: Any = None) -> None:
+    def __init__(self, workspace: Workspace | Path | str, scene: Any = None, wait: Waiting = at_once) -> None:
         """Open a workspace.
 
         Args:
             scene: a vtkMRMLScene; by default slicer.mrmlScene.
+            wait: for what takes long and touches no scene: a window wants to live meanwhile.
 
         Raises:
             WorkspaceError: the folder is no workspace, or a newer program made it.
         """
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         self.scene = slicer.mrmlScene if scene is None else scene
+        self._wait = wait
         self._storing: dict[str, StoringJob] = {}
 
     def new_task(self, name: str, modality: str, segmentation: Any, description: str = "") -> Task:
@@ -85,22 +98,24 @@ class SceneLogic:
             version: by default the task's current one.
             reading: "single-model" takes the one model of all tasks.
         """
-        image = image_of(volume)
-        name = kept_name(self.workspace, volume)
-        with self.workspace.staging() as folder:
-            write_image(image, folder / f"{name}.nrrd", quick=True)
-            job = start_segmentation(
-                self.workspace,
-                task,
-                folder,
-                f"{name}.nrrd",
-                name,
-                version=version,
-                reading=reading,
-                device=device,
-                python=worker_python(),
-            )
-        return SegmentingJob(job, self.workspace, volume)
+        copy, name = copying(volume), kept_name(self.workspace, volume)
+
+        def begin() -> JobFolder:
+            with self.workspace.staging() as folder:
+                write_image(copy(), folder / f"{name}.nrrd", quick=True)
+                return start_segmentation(
+                    self.workspace,
+                    task,
+                    folder,
+                    f"{name}.nrrd",
+                    name,
+                    version=version,
+                    reading=reading,
+                    device=device,
+                    python=worker_python(),
+                )
+
+        return SegmentingJob(self._wait(begin), self.workspace, volume)
 
     def segmenting(self) -> list[SegmentingJob]:
         """The volumes that are being segmented, the oldest first: to go on following them after a restart."""
@@ -137,14 +152,15 @@ class SceneLogic:
         near_duplicate_reason: str = "",
     ) -> StoringJob:
         """Store a corrected volume as a case: see `MedSeqFTLib.scene.cases.accept_case`. The result is a Case."""
-        given = case_id, by, seconds, near_duplicate_reason
+        given = case_id, by, seconds, near_duplicate_reason, self._wait
         return self._kept(cases.accept_case(self.workspace, task, volume, segmentation, role, *given))
 
     def revise(
         self, task: str, case_id: str, volume: Any, segmentation: Any, *, by: str = "", seconds: float | None = None
     ) -> StoringJob:
         """Correct a stored case again; its earlier segmentation is kept: see `MedSeqFTLib.scene.cases.revise_case`."""
-        return self._kept(cases.revise_case(self.workspace, task, case_id, volume, segmentation, by, seconds))
+        given = by, seconds, self._wait
+        return self._kept(cases.revise_case(self.workspace, task, case_id, volume, segmentation, *given))
 
     def case_of(self, task: str, volume: Any) -> Case | None:
         """The stored case that a volume is known to be: it was opened, segmented or accepted before."""
@@ -214,13 +230,13 @@ class SceneLogic:
         """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
         return suggest(self.worklist(task), method)
 
-    def open_row(self, task: str, row: Row, stored: StoredCase | None = None) -> tuple[Any, Any]:
+    def open_row(self, task: str, row: Row, stored: Stored = None) -> tuple[Any, Any]:
         """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
         return open_row(self.workspace, task, row, self.scene, stored)
 
-    def read_row(self, task: str, row: Row) -> StoredCase | None:
-        """For `open_row`, on a thread: see `MedSeqFTLib.scene.worklist.read_row`."""
-        return read_row(self.workspace, task, row)
+    def reading(self, task: str, row: Row) -> Callable[[], Stored]:
+        """For `open_row`, to be done on a thread: see `MedSeqFTLib.scene.worklist.reading`."""
+        return reading(self.workspace, task, row)
 
     def _kept(self, job: StoringJob) -> StoringJob:
         """Of the jobs that were begun here, the nodes are known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,7 +18,19 @@ from MedSeqFTLib.scene.volumes import image_data_of, volume_grid
 from MedSeqFTLib.workspace.schema import Label
 
 
-def add_segmentation(volume: Any, label_map: sitk.Image | None, labels: Sequence[Label], name: str) -> Any:
+class NewLabels(NamedTuple):
+    """A label map as a segmentation node will hold it, cropped to what is labelled, as Slicer keeps it."""
+
+    data: Any  # vtkOrientedImageData, whose extent counts from the first voxel of the volume
+    grid: Geometry  # of the volume
+
+
+def new_labels(label_map: sitk.Image) -> NewLabels:
+    """The part of `add_segmentation` that takes long and touches no scene: it may be done on a thread."""
+    return NewLabels(_cropped(sitk.GetArrayViewFromImage(label_map)), Geometry.of(label_map))
+
+
+def add_segmentation(volume: Any, label_map: sitk.Image | NewLabels | None, labels: Sequence[Label], name: str) -> Any:
     """A new segmentation node with one segment for each label, empty ones too.
 
     It lies in the volume's folder or study of the subject hierarchy, under the volume's transform, and is drawn on the
@@ -33,16 +45,18 @@ def add_segmentation(volume: Any, label_map: sitk.Image | None, labels: Sequence
         InputError: the volume cannot be used, or a terminology code that Slicer cannot hold.
     """
     grid = volume_grid(volume)
-    if label_map is not None:
-        require_same_grid(Geometry.of(label_map), grid, f"The segmentation {name}", f"volume {volume.GetName()!r}")
+    new = new_labels(label_map) if isinstance(label_map, sitk.Image) else label_map
+    if new is not None:
+        require_same_grid(new.grid, grid, f"The segmentation {name}", f"volume {volume.GetName()!r}")
     segments = [_segment(label) for label in labels]
     node = volume.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     if volume.GetTransformNodeID():  # first: the reference geometry is told in the coordinates of the node
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    voxels = np.zeros((1, 1, 1), np.uint8) if label_map is None else sitk.GetArrayViewFromImage(label_map)
-    _fill(node, segments, _drawn(volume, voxels))
+    data = _cropped(np.zeros((1, 1, 1), np.uint8)) if new is None else new.data
+    _lay_on(volume, data)
+    _fill(node, segments, data)
     put_beside(node, volume)
     return node
 
@@ -66,16 +80,19 @@ def _fill(node: Any, segments: Sequence[Any], image: Any) -> None:
         node.GetSegmentation().AddSegment(segment, f"Segment_{segment.GetLabelValue()}")
 
 
-def _drawn(volume: Any, array: NDArray[np.uint8]) -> Any:
-    """The labels on the volume's own voxels, cropped to what is labelled, as Slicer keeps them."""
+def _cropped(array: NDArray[np.uint8]) -> Any:
     extent = labelled_extent(array)
     box = tuple(slice(low, high + 1) for low, high in reversed(extent))
-    first = [start + low for start, (low, _) in zip(volume.GetImageData().GetExtent()[0::2], extent, strict=True)]
-    image = image_data_of(array[box], slicer.vtkOrientedImageData, first)
+    return image_data_of(array[box], slicer.vtkOrientedImageData, [low for low, _ in extent])
+
+
+def _lay_on(volume: Any, data: Any) -> None:
+    """The volume's own voxels need not be counted from 0."""
+    starts, extent = volume.GetImageData().GetExtent()[0::2], data.GetExtent()
+    data.SetExtent(*(bound + starts[index // 2] for index, bound in enumerate(extent)))
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
-    image.SetImageToWorldMatrix(matrix)
-    return image
+    data.SetImageToWorldMatrix(matrix)
 
 
 def put_beside(node: Any, volume: Any) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import SimpleITK as sitk
-
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import read_label_map
 from MedSeqFTLib.jobs.following import Following
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.scene.marks import PIXELS, PROPOSAL
 from MedSeqFTLib.scene.observers import weak
-from MedSeqFTLib.scene.placing import add_segmentation
+from MedSeqFTLib.scene.placing import NewLabels, add_segmentation, new_labels
 from MedSeqFTLib.workspace.schema import Label, Segmentation
-from MedSeqFTLib.workspace.segmentations import segmentation_of, verify_segmentation
+from MedSeqFTLib.workspace.segmentations import verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -69,7 +67,7 @@ class StoredProposal(NamedTuple):
     """A stored segmentation with its file in memory."""
 
     record: Segmentation
-    label_map: sitk.Image
+    label_map: NewLabels
     labels: tuple[Label, ...]  # that it speaks of
 
 
@@ -77,7 +75,7 @@ def read_proposal(workspace: Workspace, record: Segmentation) -> StoredProposal:
     """The part of `add_proposal` that takes long and touches no scene. Raises WorkspaceError: the file is damaged."""
     labels = workspace.task(record.task).labels
     stored = read_label_map(verify_segmentation(workspace, record), labels, may_be_empty=True)
-    return StoredProposal(record, stored.image, stored.spoken_of(labels))
+    return StoredProposal(record, new_labels(stored.image), stored.spoken_of(labels))
 
 
 def place_proposal(stored: StoredProposal, volume: Any) -> Any:
@@ -97,8 +95,3 @@ def add_proposal(workspace: Workspace, record: Segmentation, volume: Any) -> Any
         WorkspaceError: the stored file is damaged.
     """
     return place_proposal(read_proposal(workspace, record), volume)
-
-
-def proposal_of(workspace: Workspace, task: str, node: Any) -> Segmentation | None:
-    """The stored segmentation that a node began as; None if it was drawn from nothing, or for another workspace."""
-    return segmentation_of(workspace, task, node.GetAttribute(PROPOSAL))

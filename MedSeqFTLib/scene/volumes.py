@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.descriptor import Descriptor, describe
+from MedSeqFTLib.imaging.descriptor import Descriptor, describe, looked_at
 from MedSeqFTLib.imaging.geometry import Geometry, check_grid
 from MedSeqFTLib.imaging.volumes import check_finite
 from MedSeqFTLib.scene.grids import grid_of_volume, place_volume
@@ -20,6 +20,8 @@ from MedSeqFTLib.scene.marks import NAME
 from MedSeqFTLib.workspace.anonymity import new_name
 from MedSeqFTLib.workspace.names import name_from
 from MedSeqFTLib.workspace.workspace import Workspace
+
+_LEVELS = (0.1, 99.9)  # percentiles of the voxels
 
 
 def image_of(node: Any) -> sitk.Image:
@@ -31,9 +33,22 @@ def image_of(node: Any) -> sitk.Image:
         InputError: not a volume, a label map, several values per voxel, no voxels, NaN or infinite ones.
         GeometryError: under a non-linear transform, or a grid that is sheared or otherwise unusable.
     """
-    image = volume_grid(node).image_of(voxels_of(node.GetImageData()))
-    check_finite(image, f"Volume {node.GetName()!r}")
-    return image
+    return copying(node)()
+
+
+def copying(node: Any) -> Callable[[], sitk.Image]:
+    """What copies a scalar volume, as `image_of`: it takes long and touches no scene, so it may be done on a thread.
+
+    The volume must not change before that is done. Raises what can be told without looking at the voxels.
+    """
+    grid, voxels, where = volume_grid(node), voxels_of(node.GetImageData()), f"Volume {node.GetName()!r}"
+
+    def copy() -> sitk.Image:
+        image = grid.image_of(voxels)
+        check_finite(image, where)
+        return image
+
+    return copy
 
 
 def volume_grid(node: Any) -> Geometry:
@@ -69,12 +84,34 @@ def known_name(workspace: Workspace, volume: Any) -> str:
         return "volume"
 
 
-def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
+class NewVolume(NamedTuple):
+    """An image as a volume node will hold it."""
+
+    data: Any  # vtkImageData
+    grid: Geometry
+    darkest: float  # of the display: what is darker is black
+    brightest: float
+
+
+def new_volume(image: sitk.Image) -> NewVolume:
+    """The part of `add_volume` that takes long and touches no scene: it may be done on a thread.
+
+    The display's levels are those that Slicer finds, which would look at every voxel, and block the window.
+    """
+    array = sitk.GetArrayViewFromImage(image)
+    return NewVolume(image_data_of(array), Geometry.of(image), *np.percentile(looked_at(array), _LEVELS).tolist())
+
+
+def add_volume(scene: Any, image: sitk.Image | NewVolume, name: str) -> Any:
     """A new scalar volume node with a copy of an image. Returns the node."""
+    new = image if isinstance(image, NewVolume) else new_volume(image)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetAndObserveImageData(image_data_of(sitk.GetArrayViewFromImage(image)))
-    place_volume(node, Geometry.of(image))
-    node.CreateDefaultDisplayNodes()
+    node.CreateDefaultDisplayNodes()  # before it has voxels: see `new_volume`
+    if new.darkest < new.brightest:
+        node.GetDisplayNode().AutoWindowLevelOff()
+        node.GetDisplayNode().SetWindowLevelMinMax(new.darkest, new.brightest)
+    node.SetAndObserveImageData(new.data)
+    place_volume(node, new.grid)
     return node
 
 

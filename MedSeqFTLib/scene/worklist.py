@@ -11,10 +11,10 @@ import slicer
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError
 from MedSeqFTLib.imaging.descriptor import Descriptor, distances
-from MedSeqFTLib.scene.cases import StoredCase, StoringJob, open_case, place_case, read_case
+from MedSeqFTLib.scene.cases import StoredCase, StoringJob, place_case, read_case
 from MedSeqFTLib.scene.drafts import load_draft
 from MedSeqFTLib.scene.marks import CASE, DRAFT, NAME, PIXELS, PROPOSAL, is_edited, segmentations_of
-from MedSeqFTLib.scene.proposals import add_proposal
+from MedSeqFTLib.scene.proposals import StoredProposal, place_proposal, read_proposal
 from MedSeqFTLib.scene.volumes import descriptor_of, known_name, volume_grid
 from MedSeqFTLib.workspace.drafts import Draft, drafts
 from MedSeqFTLib.workspace.schema import Case, Segmentation
@@ -22,6 +22,7 @@ from MedSeqFTLib.workspace.worklist import Entry, entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 Status = Literal["not segmented", "proposed", "edited", "being stored", "not stored", "accepted"]
+Stored = StoredCase | StoredProposal | None
 Method = Literal["lowest confidence", "most unlike", "random"]
 
 
@@ -129,50 +130,51 @@ class Known:
         return next((entry for entry in same if _fits(volume, entry.record)), None)
 
 
-def read_row(workspace: Workspace, task: str, row: Row) -> StoredCase | None:
-    """What `open_row` would read of a volume that is not in the scene; may be done on a thread. Raises as that."""
-    if row.volume is not None or row.entry is None or row.entry.case is None:
-        return None
-    return read_case(workspace, task, row.entry.case.id)
+def reading(workspace: Workspace, task: str, row: Row) -> Callable[[], Stored]:
+    """What reads all that `open_row` needs of stored files; may be done on a thread, as it touches no scene.
+
+    Raises as `read_case` and `read_proposal`.
+    """
+    case = row.entry.case if row.entry else None
+    proposal = row.entry.proposal if row.entry else None
+    name = case.id if case else row.name
+    if row.volume is None:
+        return lambda: read_case(workspace, task, name)
+    if row.draft or _in_scene(row) is not None:
+        return lambda: None
+    if case is not None:
+        return lambda: read_case(workspace, task, name)
+    return lambda: read_proposal(workspace, proposal) if proposal else None
 
 
-def open_row(
-    workspace: Workspace, task: str, row: Row, scene: Any, stored: StoredCase | None = None
-) -> tuple[Any, Any]:
+def open_row(workspace: Workspace, task: str, row: Row, scene: Any, stored: Stored = None) -> tuple[Any, Any]:
     """Volume and segmentation of a row, as they are in the scene, else from the workspace. Segmentation: maybe None.
 
     What somebody edited comes before what the workspace keeps, and what is in the scene before a second copy.
 
     Args:
-        stored: what `read_row` has returned, if it was called.
+        stored: what `reading` has read, if that was done before.
 
     Raises:
         InputError: the workspace does not keep the volume.
         GeometryError, WorkspaceError: what is kept does not fit, or is damaged.
     """
-    entry, volume = row.entry, row.volume
-    if row.draft:
-        if volume is None:
-            volume, _stored = _case_of(workspace, task, row, scene, stored)
-        return volume, load_draft(workspace, row.draft, volume)
-    if volume is None:
-        return _case_of(workspace, task, row, scene, stored)
-    nodes = sorted(segmentations_of(volume), key=is_edited)
-    kept = [] if entry is None else _kept(entry)
-    found = [node for node in nodes if is_edited(node) or _begun_as(node) & set(kept)]
-    if found:
-        return volume, found[-1]
-    if entry and entry.case:
-        return open_case(workspace, task, entry.case.id, scene)
-    if entry and entry.proposal:
-        return volume, add_proposal(workspace, entry.proposal, volume)
-    return volume, nodes[-1] if nodes else None
+    volume, stored = row.volume, stored or reading(workspace, task, row)()
+    if isinstance(stored, StoredCase):
+        volume, segmentation = place_case(stored, scene)
+    elif isinstance(stored, StoredProposal):
+        segmentation = place_proposal(stored, volume)
+    else:
+        segmentation = _in_scene(row)
+    return volume, load_draft(workspace, row.draft, volume) if row.draft else segmentation
 
 
-def _case_of(workspace: Workspace, task: str, row: Row, scene: Any, stored: StoredCase | None) -> tuple[Any, Any]:
-    if stored is not None:
-        return place_case(stored, scene)
-    return open_case(workspace, task, row.entry.case.id if row.entry and row.entry.case else row.name, scene)
+def _in_scene(row: Row) -> Any:
+    """The segmentation of the row's volume that is there: edited, or begun as what the workspace keeps of it."""
+    nodes = sorted(segmentations_of(row.volume), key=is_edited)
+    kept = {*_kept(row.entry)} if row.entry else set()
+    found = [node for node in nodes if not row.entry or is_edited(node) or _begun_as(node) & kept]
+    return found[-1] if found else None
 
 
 def _kept(entry: Entry) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import qt
 import slicer
 
 from MedSeqFTLib.scene.panels.panel import guarded, on
 
+T = TypeVar("T")
 INTERVAL = 50  # milliseconds between two looks
 TURN = 0.02  # seconds of each look that Python's other threads surely get, even if the program hogs the interpreter
 
@@ -69,7 +70,7 @@ class Background:
         self._done(outcome.result())
 
 
-def waited_for(action: Callable[[], Any]) -> Any:
+def waited_for(action: Callable[[], T]) -> T:
     """The value of `action`, for a caller who cannot go on without; it must touch neither the scene nor a widget.
 
     It is done on a thread: timers and painting go on, clicks and keys wait, so that nothing is begun in between.

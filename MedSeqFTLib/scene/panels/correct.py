@@ -181,7 +181,7 @@ class CorrectPanel(Panel):
     def _accept(self) -> None:
         logic, task, (volume, segmentation) = self._logic(), self.session.task, self._nodes()
         self._attention.follow(segmentation, self._entered)  # counts the time until now
-        case = logic.case_of(task, volume)
+        case = self._case()
         if case:
             job = logic.revise(task, case.id, volume, segmentation)
         else:

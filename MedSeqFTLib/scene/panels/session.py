@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
-from MedSeqFTLib.scene.panels.background import Background
+from MedSeqFTLib.scene.panels.background import Background, waited_for
 
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
@@ -106,7 +106,7 @@ class Session:
         else:
             from MedSeqFTLib.scene.logic import SceneLogic
 
-            self.logic = SceneLogic(workspace)
+            self.logic = SceneLogic(workspace, wait=waited_for)
         self.changed()
 
     @property

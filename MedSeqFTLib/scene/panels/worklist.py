@@ -17,9 +17,8 @@ from MedSeqFTLib.scene.panels.segment import percent
 from MedSeqFTLib.scene.panels.session import Session
 
 if TYPE_CHECKING:
-    from MedSeqFTLib.scene.cases import StoredCase
     from MedSeqFTLib.scene.logic import SceneLogic
-    from MedSeqFTLib.scene.worklist import Method, Row, Suggestion
+    from MedSeqFTLib.scene.worklist import Method, Row, Stored, Suggestion
 
 MOST = 200  # rows that are filled in; others are found by a part of their name
 WIDEST = 120  # pixels of the names; a longer one is told by its tooltip
@@ -173,13 +172,11 @@ class WorklistPanel(Panel):
         assert row is not None
         if self._background.is_active:
             return
-        logic, task, shown = self._logic(), self.session.task, self._what_is_shown()
-        self._background.run(
-            lambda: logic.read_row(task, row), lambda stored: self._place(row, stored, shown), self._offer
-        )
+        shown, reading = self._what_is_shown(), self._logic().reading(self.session.task, row)
+        self._background.run(reading, lambda stored: self._place(row, stored, shown), self._offer)
         self._offer()
 
-    def _place(self, row: Row, stored: StoredCase | None, shown: object) -> None:
+    def _place(self, row: Row, stored: Stored, shown: object) -> None:
         self._offer()
         if shown != self._what_is_shown():
             return
