@@ -119,8 +119,7 @@ def export_workspace(
 
 def _mark(workspace: Workspace) -> str:
     """Of temporary files. Whoever finds one of the workspace whose lock it holds knows that its writer is gone."""
-    folder = workspace.folder.resolve()
-    known_by = f"{platform.node()} {folder} {folder.stat().st_ino} {workspace.info.created.isoformat()}"
+    known_by = f"{platform.node()} {workspace.folder.resolve()} {workspace.info.created.isoformat()}"
     return f"export-{hashlib.sha256(known_by.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
 
 

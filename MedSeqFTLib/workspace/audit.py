@@ -2,7 +2,10 @@
 taken out unnoticed.
 
 A line is written before the act that it tells of, with the hash of the document that the act is about to write; both
-under the workspace's lock. If the process is killed in between, the next writer notes that the act was not done.
+under the workspace's lock. If the process is killed in between, the next writer notes that the act was not done. That
+the line is there is written down beside the log (see audit_head): or else one that was cut off would look like one
+whose last line was never finished.
+
 Whoever can write the whole workspace could make up a new log: note the newest hash elsewhere to be safe from that.
 """
 
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError
 
 from MedSeqFTLib.errors import WorkspaceError
+from MedSeqFTLib.workspace.audit_head import HEAD_FILE, read_head, write_head
 from MedSeqFTLib.workspace.files import (
     TEMPORARY_PREFIX,
     append_line,
@@ -99,12 +103,13 @@ def note(
         who: by default the login name.
 
     Raises:
-        WorkspaceError: the log is damaged at its end.
+        WorkspaceError: the log is damaged at its end, or was cut off.
         StorageError: it cannot be written; then nothing may be done.
     """
     path = workspace.folder / AUDIT_FILE
     with storage_errors(path):
         remove_torn_line(path)
+    _refuse_cut_off(workspace.folder, path)
     hashes = {
         _name(workspace, document_path): hashlib.sha256(document_bytes(document)).hexdigest()
         for document_path, document in documents.items()
@@ -150,6 +155,17 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(TEMPORARY_PREFIX) for part in name.split("/"))
 
 
+def _refuse_cut_off(folder: Path, path: Path) -> None:
+    head, line = read_head(folder), _last_line(path)
+    if head is None:
+        return
+    lines = _parsed(path, None, line).number if line else 0
+    if problem := head.problem(lines, _hash(line) if lines == head.lines else head.sha256):
+        raise WorkspaceError(
+            f"{path} is damaged: {problem}. Restore it from a backup; if there is none, remove {HEAD_FILE} to go on."
+        )
+
+
 def _settle(workspace: Workspace, path: Path) -> None:
     """If the newest act was not done, because its process was killed, say so: only the newest can be in that state."""
     last = _parsed(path, None, _last_line(path))
@@ -170,8 +186,10 @@ def _append(path: Path, act: Act, subject: str, documents: dict[str, str], who: 
         documents=documents,
         previous=_hash(line) if line else FIRST,
     )
+    written = entry.with_checksum().model_dump_json().encode("utf-8")
     with storage_errors(path), path.open("ab", buffering=0) as file:
-        append_line(file, path, entry.with_checksum().model_dump_json().encode("utf-8") + b"\n", flush=True)
+        append_line(file, path, written + b"\n", flush=True)
+    write_head(path.parent, number, _hash(written))
 
 
 def _last_line(path: Path, block: int = 65536) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, NOTHING, AuditEntry, entries, present
+from MedSeqFTLib.workspace.audit_head import AuditHead, problem_of, read_head
 from MedSeqFTLib.workspace.verification import Progress, verify_recorded
 from MedSeqFTLib.workspace.workspace import WORKSPACE_FILE, Workspace
 
@@ -53,18 +54,28 @@ class Log:
 def read_log(workspace: Workspace) -> Log:
     """Check the chain of lines."""
     found: list[AuditEntry] = []
-    head, problems = FIRST, []
+    hashes: list[str] = []
+    kept, problems = _kept_head(workspace)
     try:
         for entry, line in entries(workspace):
-            if entry.previous != head or entry.number != len(found) + 1:
+            if entry.previous != (hashes or [FIRST])[-1] or entry.number != len(found) + 1:
                 problems.append(f"{AUDIT_FILE}, line {len(found) + 1}: a line before it was altered or taken out.")
             found.append(entry)
-            head = line
+            hashes.append(line)
+        if problem := problem_of(kept, hashes):
+            problems.append(f"{AUDIT_FILE}: {problem}.")
     except WorkspaceError as error:
         problems.append(str(error))
     if found and not found[-1].is_as_written:
         problems.append(f"{AUDIT_FILE}, line {len(found)}: it was altered.")
-    return Log(tuple(found), head, tuple(problems))
+    return Log(tuple(found), (hashes or [FIRST])[-1], tuple(problems))
+
+
+def _kept_head(workspace: Workspace) -> tuple[AuditHead | None, list[str]]:
+    try:
+        return read_head(workspace.folder), []
+    except WorkspaceError as error:
+        return None, [str(error)]
 
 
 def _documents(actual: Mapping[str, str], found: Sequence[AuditEntry]) -> Iterator[str]:

@@ -265,7 +265,7 @@ def _is_moved(folder: Path) -> bool:
 
 
 _POINTERS = "workspace/models/current.json"
-_LOG = "workspace/audit.jsonl"
+_LOG = "workspace/audit*"
 _ALL = (
     Act("accept", _accept, lambda folder: _is_case(folder, "new"), (_LOG,)),
     Act("revise", _revise, lambda f: _is_case(f, "case0", 2), (_LOG, "workspace/cases/balls/case0/case.json")),

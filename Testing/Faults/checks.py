@@ -97,6 +97,7 @@ def can_be_done_again(folder: Path, before: Before, act: Act, server: Server) ->
             raise Lost(f"{act.name} cannot be done again: {ended.text}")
         if not act.done(folder):
             raise Lost(f"{act.name} was done again, and does not show")
+        _none_left([path for path in _leftovers(folder / "out") if path.suffix == ".zip"])  # by the next export
     intact(folder, before, act)
     no_leftovers(folder)
 
@@ -109,10 +110,12 @@ def no_leftovers(folder: Path) -> None:
         os.utime(path, (long_ago, long_ago))
     with workspace.lock():
         pass
-    archives = [path for path in _leftovers(folder / "out") if path.suffix == ".zip"]
-    left = [path.relative_to(folder).as_posix() for path in (*_leftovers(workspace.folder), *archives)]
-    if left:
-        raise Lost(f"never cleared away: {', '.join(left)}")
+    _none_left(_leftovers(workspace.folder))
+
+
+def _none_left(leftovers: list[Path]) -> None:
+    if leftovers:
+        raise Lost(f"never cleared away: {', '.join(map(str, leftovers))}")
 
 
 def _leftovers(folder: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from Faults.samples import TASK
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.workspace import audit_check
-from MedSeqFTLib.workspace.audit import AUDIT_FILE
 from MedSeqFTLib.workspace.damage import shown_only
 from MedSeqFTLib.workspace.drafts import DRAFT_FILE, Draft, draft_path, drafts
 from MedSeqFTLib.workspace.files import read_json, visible_folders
@@ -74,7 +73,7 @@ class Damage(Kind):
             if any(part in f"{name}" for part in _MADE_AGAIN):
                 return f"{name}, {way}: {self._learn(folder, path)}"
             told = problems(folder / "workspace")
-            naming = [line for line in told if any(word in line for word in _names(path))]
+            naming = [line for line in told if path.name in line]
             if not naming:
                 raise Lost(f"{name}, {way}: nobody finds it")
             if path.name != "workspace.json":  # without which it is no workspace: it comes back from a backup
@@ -120,11 +119,6 @@ def listed(folder: Path) -> set[Path]:
             *(base / "drafts" / TASK / draft.id for draft in drafts(workspace, TASK)),
             *(job.path for job in control.list_jobs(workspace)),
         }
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    """What a message may call a file. Of a log that was cut off, it tells which documents the log does not know."""
-    return (path.name, "not in the audit log") if path.name == AUDIT_FILE else (path.name,)
 
 
 def problems(folder: Path) -> list[str]:

@@ -69,7 +69,7 @@ def test_everything_needed_moves_and_nothing_else(workspace: Workspace, tmp_path
     exported = export_workspace(workspace, tmp_path / "backup.zip", by="keeper")
     moved = import_workspace(exported.path, tmp_path / "moved").workspace
     assert {"/".join(name.split("/")[:2]) for name in exported.manifest.files} == {
-        *("workspace.json", "audit.jsonl", "notes of mine.txt", "tasks/brain.json", "cases/brain"),
+        *("workspace.json", "audit.jsonl", "audit-head.json", "notes of mine.txt", "tasks/brain.json", "cases/brain"),
         *("models/M1", "models/current.json", "drafts/brain", "jobs/accept-1"),
     }
     assert set(exported.manifest.left_out) == {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ from workspace_samples import a_task, a_version, add_case, python, tree, weights
 
 from MedSeqFTLib.commands.app import app
 from MedSeqFTLib.errors import StorageError, WorkspaceError
-from MedSeqFTLib.workspace import audit, verification
-from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, entries
+from MedSeqFTLib.workspace import audit, audit_check, verification
+from MedSeqFTLib.workspace.archive import export_workspace
+from MedSeqFTLib.workspace.audit import AUDIT_FILE, FIRST, AuditEntry, entries
 from MedSeqFTLib.workspace.audit_check import verify
+from MedSeqFTLib.workspace.audit_head import HEAD_FILE, AuditHead, read_head, write_head
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -83,7 +85,10 @@ def replace(path: Path, old: bytes, new: bytes) -> None:
         (lambda w: remove_line(w, 9), "models/current.json was altered"),
         (lambda w: remove_line(w, 2, 9), "is not in the audit log"),
         (lambda w: replace(w.folder / AUDIT_FILE, b'"number":3', b'"number":x'), "line 3 is damaged"),
-        (lambda w: (w.folder / AUDIT_FILE).unlink(), "audit.jsonl is missing"),
+        (lambda w: remove_line(w, 9), "audit.jsonl: it was cut off: it ends with line 8, and 9 lines were written"),
+        (lambda w: (w.folder / AUDIT_FILE).unlink(), "audit.jsonl: it was cut off: it is missing or empty"),
+        (lambda w: replace(w.folder / HEAD_FILE, b'"lines": 9', b'"lines": 8'), "audit-head.json is damaged"),
+        (lambda w: write_head(w.folder, 9, "0" * 64), "audit.jsonl: line 9 is another one than was written"),
         (lambda w: replace(case_file(w), b'"train"', b'"validation"'), "case1/case.json was altered"),
         (lambda w: shutil.rmtree(case_file(w).parent), "cases/brain/case1/case.json is missing"),
         (
@@ -153,8 +158,74 @@ def test_a_torn_line_is_removed_by_the_next_writer(workspace: Workspace) -> None
     assert verify(workspace).problems == ()
 
 
+def cut(workspace: Workspace, kept: int) -> None:
+    """Keep so many bytes of the newest line."""
+    path = workspace.folder / AUDIT_FILE
+    *before, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(before) + last[:kept])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1])
+def test_a_log_that_was_cut_within_its_newest_line_is_found(workspace: Workspace, tmp_path: Path, kept: int) -> None:
+    """The act of that line changed no document: nothing else tells of it."""
+    export_workspace(workspace, tmp_path / "backup.zip")
+    whole = (workspace.folder / AUDIT_FILE).read_bytes()
+    cut(workspace, kept)
+    problems = verify(workspace).problems
+    assert problems == ("audit.jsonl: it was cut off: it ends with line 9, and 10 lines were written.",)
+    before = workspace.pointers()
+    with pytest.raises(WorkspaceError, match=r"cut off.*Restore it from a backup.*remove audit-head.json"):
+        workspace.promote("M2", "reader", "the trace would be gone")
+    assert workspace.pointers() == before and verify(workspace).problems == problems
+    (workspace.folder / AUDIT_FILE).write_bytes(whole)
+    assert verify(workspace).problems == ()
+    cut(workspace, kept)
+    (workspace.folder / HEAD_FILE).unlink()  # a person has decided to go on without the line
+    workspace.promote("M2", "reader", "")
+    assert verify(workspace).problems == ()
+
+
+KILLED_BEFORE_THE_HEAD = """
+import os, signal, sys
+from MedSeqFTLib.workspace import audit
+from MedSeqFTLib.workspace.workspace import Workspace
+audit.write_head = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Workspace.open(sys.argv[1]).promote("M2", "reader", "killed")
+"""
+
+
+def test_a_log_may_be_ahead_of_its_head_by_what_a_killed_writer_began(workspace: Workspace) -> None:
+    process = python(KILLED_BEFORE_THE_HEAD, workspace.folder)
+    process.communicate()
+    assert process.returncode == -9 and acts(workspace)[-1] == "promoted"
+    assert verify(workspace).problems == ()
+    workspace.promote("M2", "reader", "once more")
+    assert acts(workspace)[-3:] == ["promoted", "not done", "promoted"]
+    assert verify(workspace).problems == ()
+
+
+def test_a_log_without_head_is_one_of_an_older_program(workspace: Workspace) -> None:
+    (workspace.folder / HEAD_FILE).unlink()
+    assert verify(workspace).problems == ()
+    workspace.promote("M2", "reader", "")
+    assert read_head(workspace.folder) == AuditHead(lines=10, sha256=verify(workspace).head)
+
+
+def test_verifying_beside_a_writer_raises_no_alarm(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head is read before the log: what is written in between only makes the log longer."""
+    read = audit_check.entries
+
+    def later(opened: Workspace) -> Iterator[tuple[AuditEntry, str]]:
+        workspace.promote("M2", "reader", "meanwhile")
+        return read(opened)
+
+    monkeypatch.setattr(audit_check, "entries", later)
+    assert audit_check.read_log(workspace).problems == ()
+
+
 def test_a_workspace_of_an_older_program_is_taken_as_it_is(workspace: Workspace) -> None:
     (workspace.folder / AUDIT_FILE).unlink()
+    (workspace.folder / HEAD_FILE).unlink()
     workspace.promote("M2", "reader", "first act that is written down")
     assert acts(workspace) == ["log begun", "promoted"]
     assert verify(workspace).problems == ()

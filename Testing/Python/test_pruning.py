@@ -72,7 +72,7 @@ def test_only_old_candidates_that_nothing_descends_from_go(workspace: Workspace)
     gone = {f"models/{name}/{file}" for name in ("M2", "M5") for file in workspace.version(name).files}
     assert set(before) - set(after) == gone
     changed = {name for name in set(before) & set(after) if before[name] != after[name]}
-    assert changed == {"audit.jsonl"}
+    assert changed == {"audit.jsonl", "audit-head.json"}
     assert would_prune(workspace) == []
 
 
