@@ -22,6 +22,7 @@ _FINE = 2.0  # cells; structure that is coarser is taken out
 _OVERLAP = 0.55  # share of the larger of the two that must lie on the other
 _FEWEST = 200  # cells below which nothing is told
 _LOOKED_AT = 200_000  # voxels, about, from which the range of intensities is taken
+_MOST_SHARED = 8  # masks for which what they share is kept
 _FLAT = 1e-3  # share of the range of intensities; less than that is no structure
 
 
@@ -85,9 +86,64 @@ def likeness(first: Sampled, second: Sampled) -> float:
 
     0 where there is too little to tell. Both must have been sampled with the same cell.
     """
-    correlation = _correlations(first, second)
-    best = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
-    return float(np.clip(_between_cells(correlation, best), 0, 1))
+    return Likeness(first).to(second)
+
+
+class Likeness:
+    """The likeness of many samples to one. What depends on their shape and mask alone is computed once for all.
+
+    See Padfield, Masked FFT registration.
+    """
+
+    def __init__(self, first: Sampled) -> None:
+        self._first = first
+        self._known: dict[tuple[tuple[int, ...], bytes], _Shared] = {}
+
+    def to(self, second: Sampled) -> float:
+        """See `likeness`."""
+        correlation = self._correlations(second)
+        best = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
+        return float(np.clip(_between_cells(correlation, best), 0, 1))
+
+    def _correlations(self, second: Sampled) -> NDArray[np.float64]:
+        """Of each shift; 0 where the overlap is too small or holds no structure."""
+        ours = self._shared(second)
+        b, bb = (np.conj(fft.rfftn(part, ours.shape)) for part in _moments(second)[:2])
+        sum_b, square_b = fft.irfftn(ours.am * b, ours.shape), fft.irfftn(ours.am * bb, ours.shape)
+        both = fft.irfftn(ours.a * b, ours.shape) - ours.sum_a * sum_b / ours.cells
+        variance_b = np.maximum(square_b - sum_b**2 / ours.cells, 0)
+        enough = max(_OVERLAP * max(self._first.inside.sum(), second.inside.sum()), _FEWEST)
+        known = (ours.cells >= enough) & (np.minimum(ours.variance_a, variance_b) > ours.cells * _FLAT**2)
+        return np.where(known, both / np.sqrt(np.maximum(ours.variance_a * variance_b, 1e-12)), 0)
+
+    def _shared(self, second: Sampled) -> _Shared:
+        key = second.inside.shape, second.inside.tobytes()
+        if key not in self._known:
+            if len(self._known) >= _MOST_SHARED:
+                self._known.clear()
+            self._known[key] = _Shared.of(self._first, second.inside)
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Of the first sample (a) with a mask of the second: transforms, and what each shift gives."""
+
+    shape: list[int]
+    a: NDArray[np.complex128]
+    am: NDArray[np.complex128]
+    cells: NDArray[np.float64]  # that overlap
+    sum_a: NDArray[np.float64]
+    variance_a: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, first: Sampled, mask: NDArray[np.bool_]) -> _Shared:
+        shape = [fft.next_fast_len(a + b - 1, real=True) for a, b in zip(first.values.shape, mask.shape, strict=True)]
+        a, aa, am = (fft.rfftn(part, shape) for part in _moments(first))
+        bm = np.conj(fft.rfftn(mask.astype(np.float64), shape))
+        cells, sum_a, square_a = (fft.irfftn(part * bm, shape) for part in (am, a, aa))
+        cells = np.maximum(np.round(cells), 1)
+        return cls(shape, a, am, cells, sum_a, np.maximum(square_a - sum_a**2 / cells, 0))
 
 
 def _without_padding(image: sitk.Image) -> sitk.Image:
@@ -119,26 +175,9 @@ def _fine(values: Array, inside: NDArray[np.bool_]) -> Array:
     return np.where(inside, values - coarse, 0).astype(np.float32)
 
 
-def _correlations(first: Sampled, second: Sampled) -> NDArray[np.float64]:
-    """Of each shift; 0 where the overlap is too small or holds no structure. See Padfield, Masked FFT registration."""
-    shape = [
-        fft.next_fast_len(a + b - 1, real=True) for a, b in zip(first.values.shape, second.values.shape, strict=True)
-    ]
-    ones, others = ([part.astype(np.float64) for part in _moments(sampled)] for sampled in (first, second))
-    a, aa, am = (fft.rfftn(part, shape) for part in ones)
-    b, bb, bm = (np.conj(fft.rfftn(part, shape)) for part in others)
-    cells, sum_a, sum_b = (fft.irfftn(product, shape) for product in (am * bm, a * bm, am * b))
-    cells = np.maximum(np.round(cells), 1)
-    both = fft.irfftn(a * b, shape) - sum_a * sum_b / cells
-    varied = (fft.irfftn(product, shape) for product in (aa * bm, am * bb))
-    variances = [np.maximum(square - mean**2 / cells, 0) for square, mean in zip(varied, (sum_a, sum_b), strict=True)]
-    enough = max(_OVERLAP * max(first.inside.sum(), second.inside.sum()), _FEWEST)
-    known = (cells >= enough) & (np.minimum(*variances) > cells * _FLAT**2)
-    return np.where(known, both / np.sqrt(np.maximum(variances[0] * variances[1], 1e-12)), 0)
-
-
-def _moments(sampled: Sampled) -> tuple[Array, Array, NDArray[np.bool_]]:
-    return sampled.values, sampled.values**2, sampled.inside
+def _moments(sampled: Sampled) -> list[NDArray[np.float64]]:
+    parts = sampled.values, sampled.values**2, sampled.inside
+    return [part.astype(np.float64) for part in parts]
 
 
 def _between_cells(values: NDArray[np.float64], best: tuple[np.intp, ...]) -> float:

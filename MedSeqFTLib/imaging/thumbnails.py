@@ -18,7 +18,7 @@ from pydantic import Base64UrlBytes, ValidationError, model_validator
 from scipy import fft
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.imaging.likeness import Array, Sampled, Scan, likeness
+from MedSeqFTLib.imaging.likeness import Array, Likeness, Sampled, Scan
 from MedSeqFTLib.imaging.volumes import read_volume
 from MedSeqFTLib.workspace.files import append_line, remove_torn_line, storage_errors
 from MedSeqFTLib.workspace.schema import Case, Document, Vector3
@@ -154,16 +154,16 @@ def _path(workspace: Workspace, task: str) -> Path:
 
 def most_alike(scan: Scan, known: Sequence[Known]) -> list[tuple[float, Known]]:
     """The cases that may show the same scan, with the likeness of their thumbnails to it, the most alike first."""
-    low, high = np.minimum, np.maximum
-    candidates = [
-        k for k in known if (low(scan.sides, k.thumbnail.sides) >= _SIDES * high(scan.sides, k.thumbnail.sides)).all()
-    ]
+    sides, theirs = scan.sides, np.array([k.thumbnail.sides for k in known]).reshape(-1, 3)
+    fits = (np.minimum(sides, theirs) >= _SIDES * np.maximum(sides, theirs)).all(1)
+    candidates = [k for k, fit in zip(known, fits, strict=True) if fit]
     scored = []
     for cell in dict.fromkeys(k.thumbnail.cell for k in candidates):
         ours = scan.sample(np.full(3, cell))
         same = [k for k in candidates if k.thumbnail.cell == cell]
         chosen = same if len(same) <= _CLOSELY else [same[i] for i in _nearest_from_afar(ours, same)]
-        scored += [(likeness(ours, k.thumbnail.sampled()), k) for k in chosen]
+        likeness = Likeness(ours)
+        scored += [(likeness.to(k.thumbnail.sampled()), k) for k in chosen]
     return sorted(scored, key=lambda pair: -pair[0])
 
 
@@ -187,7 +187,9 @@ def _halved(values: Array) -> Array:
     counts = [(side + 1) // 2 for side in values.shape]
     even = np.zeros([2 * count for count in counts], np.float32)
     even[tuple(map(slice, values.shape))] = values
+    for axis in range(3):  # far quicker than a mean over three axes
+        pairs = np.moveaxis(even, axis, 0)
+        even = np.moveaxis(pairs[::2] + pairs[1::2], 0, axis)
     cube = np.zeros((_FROM_AFAR,) * 3, np.float32)
-    pairs = [size for count in counts for size in (count, 2)]
-    cube[tuple(map(slice, counts))] = even.reshape(pairs).mean((1, 3, 5))
+    cube[tuple(map(slice, counts))] = even / 8
     return cube

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from imaging_samples import elsewhere, stored_otherwise, with_voxels
 
 from MedSeqFTLib.imaging.likeness import Scan
 from MedSeqFTLib.imaging.near_duplicates import ALIKE, SCANS, near_duplicates, same_scan
@@ -31,12 +37,6 @@ from MedSeqFTLib.workspace.workspace import Workspace
 Change = Callable[[sitk.Image], sitk.Image]
 
 
-def _with_voxels(image: sitk.Image, voxels: np.ndarray) -> sitk.Image:
-    result = sitk.GetImageFromArray(voxels)
-    result.CopyInformation(image)
-    return result
-
-
 def _array(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image).astype(np.float32)
 
@@ -47,31 +47,19 @@ def _lowest(image: sitk.Image) -> float:
 
 def other_units(image: sitk.Image) -> sitk.Image:
     """Another rescale, whole numbers."""
-    return _with_voxels(image, np.round(_array(image) * 0.37 + 211).astype(np.int16))
+    return with_voxels(image, np.round(_array(image) * 0.37 + 211).astype(np.int16))
 
 
 def gamma(image: sitk.Image) -> sitk.Image:
     """Another curve of intensities."""
     voxels = _array(image)
-    return _with_voxels(image, ((voxels - voxels.min()) / np.ptp(voxels)) ** 0.7)
+    return with_voxels(image, ((voxels - voxels.min()) / np.ptp(voxels)) ** 0.7)
 
 
 def noise(image: sitk.Image) -> sitk.Image:
     """A tenth of the standard deviation."""
     voxels = _array(image)
-    return _with_voxels(image, voxels + np.random.default_rng(0).normal(0, 0.1 * voxels.std(), voxels.shape))
-
-
-def stored_otherwise(image: sitk.Image) -> sitk.Image:
-    """Other order and direction of axes, the same place."""
-    return sitk.PermuteAxes(sitk.DICOMOrient(image, "RSA"), [2, 0, 1])
-
-
-def elsewhere(image: sitk.Image) -> sitk.Image:
-    """The origin was lost."""
-    moved = sitk.Image(image)
-    moved.SetOrigin((0, 0, 0))
-    return moved
+    return with_voxels(image, voxels + np.random.default_rng(0).normal(0, 0.1 * voxels.std(), voxels.shape))
 
 
 def _resampled(image: sitk.Image, factors: tuple[float, float, float]) -> sitk.Image:

@@ -118,3 +118,25 @@ def write_meta(path: Path, geometry: str, *, keep: int | None = None) -> Path:
     head += geometry.strip() + "\nDimSize = 4 5 6\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
     path.write_bytes((head.encode() + np.arange(120, dtype="<i2").tobytes())[:keep])
     return path
+
+
+# a scan in another file
+
+
+def with_voxels(image: sitk.Image, voxels: NDArray[Any]) -> sitk.Image:
+    """Other voxels on the same grid."""
+    result = sitk.GetImageFromArray(voxels)
+    result.CopyInformation(image)
+    return result
+
+
+def stored_otherwise(image: sitk.Image) -> sitk.Image:
+    """Other order and direction of axes, the same place."""
+    return sitk.PermuteAxes(sitk.DICOMOrient(image, "RSA"), [2, 0, 1])
+
+
+def elsewhere(image: sitk.Image) -> sitk.Image:
+    """The origin was lost."""
+    moved = sitk.Image(image)
+    moved.SetOrigin((0, 0, 0))
+    return moved

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from imaging_samples import one_line
+from imaging_samples import elsewhere, one_line, stored_otherwise, with_voxels
 from learning_samples import ball_scan, ball_task
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner, Result
 
 from MedSeqFTLib.commands.app import app
+from MedSeqFTLib.imaging import likeness as likeness_module
 from MedSeqFTLib.imaging import near_duplicates
 from MedSeqFTLib.imaging.acceptance import accept
-from MedSeqFTLib.imaging.likeness import Scan
+from MedSeqFTLib.imaging.likeness import Likeness, Sampled, Scan, likeness
 from MedSeqFTLib.imaging.near_duplicates import ALIKE, NearDuplicateError, same_scan
 from MedSeqFTLib.imaging.segmentations import write_label_map
 from MedSeqFTLib.imaging.thumbnails import read_thumbnails
@@ -39,12 +40,6 @@ def a_scan(seed: int, shape: tuple[int, int, int] = (30, 44, 38)) -> sitk.Image:
     image.SetDirection((np.cos(0.2), -np.sin(0.2), 0, np.sin(0.2), np.cos(0.2), 0, 0, 0, -1))
     image.SetOrigin((5, -60, 30))
     return image
-
-
-def with_voxels(image: sitk.Image, voxels: np.ndarray) -> sitk.Image:
-    result = sitk.GetImageFromArray(voxels)
-    result.CopyInformation(image)
-    return result
 
 
 def other_units(image: sitk.Image) -> sitk.Image:
@@ -73,16 +68,6 @@ def padded(image: sitk.Image) -> sitk.Image:
     return sitk.ConstantPad(image, (6, 0, 3), (2, 5, 4), -1024)
 
 
-def stored_otherwise(image: sitk.Image) -> sitk.Image:
-    return sitk.PermuteAxes(sitk.DICOMOrient(image, "RSA"), [2, 0, 1])
-
-
-def elsewhere(image: sitk.Image) -> sitk.Image:
-    moved = sitk.Image(image)
-    moved.SetOrigin((0, 0, 0))
-    return moved
-
-
 CHANGES = [other_units, noisy, resampled, cropped, padded, stored_otherwise, elsewhere]
 
 
@@ -91,6 +76,20 @@ def test_the_same_scan_is_known_again(change: Callable[[sitk.Image], sitk.Image]
     scan = a_scan(1)
     assert same_scan(Scan.of(scan), Scan.of(change(scan))) >= ALIKE
     assert same_scan(Scan.of(a_scan(2)), Scan.of(change(scan))) < 0.5
+
+
+def test_what_is_shared_by_many_comparisons_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same shapes with other masks, same masks with other values, other shapes; and more masks than are kept."""
+    monkeypatch.setattr(likeness_module, "_MOST_SHARED", 2)
+    random, cell = np.random.default_rng(0), np.full(3, 3.0)
+    first, others = Scan.of(a_scan(1)).sample(cell), [Scan.of(a_scan(n)).sample(cell) for n in (1, 2, 3)]
+    for shape in ((20, 14, 9), (8, 11, 12)):
+        others += [Sampled(random.normal(size=shape).astype(np.float32), random.random(shape) > 0.1) for _ in range(2)]
+    others = [Sampled(np.where(one.inside, one.values, 0), one.inside) for one in others]
+    comparing = Likeness(first)
+    scores = [comparing.to(other) for other in [*others, *others]]
+    assert scores == [likeness(first, other) for other in [*others, *others]]
+    assert scores[0] > 0.99 and len(set(scores[:3])) == 3
 
 
 def test_what_shows_nothing_is_like_nothing() -> None:
