@@ -202,8 +202,11 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Fills the list. What cannot be used on this computer is greyed out; its tooltip tells why."""
         tree = self.ui.foundationTreeWidget
         tree.clear()
+        self.ui.foundationLabel.text = _("Looking...")
         try:
-            models = self.logic.foundationModels()
+            # It takes half a second to import, and a GPU that sleeps takes seconds to answer.
+            waitedFor = importlib.import_module("MedSeqFTLib.scene.panels.background").waited_for
+            models = waitedFor(self.logic.foundationModels)
         except ModuleNotFoundError as error:
             missing = _("Slicer's Python has no package {name} yet; the command line lists the models, too.")
             self.ui.foundationLabel.text = missing.format(name=error.name)

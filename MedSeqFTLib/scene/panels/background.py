@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import qt
 import slicer
@@ -17,44 +17,56 @@ INTERVAL = 50  # milliseconds between two looks
 TURN = 0.02  # seconds of each look that Python's other threads surely get, even if the program hogs the interpreter
 
 
+class _Asked(NamedTuple):
+    action: Callable[[], Any]
+    done: Callable[[Any], None]
+    failed: Callable[[], None]
+    outcome: Future[Any]
+
+    def work(self) -> None:
+        try:
+            self.outcome.set_result(self.action())
+        except Exception as error:  # noqa: BLE001  raised again in the window
+            self.outcome.set_exception(error)
+
+
 class Background:
-    """Does one thing at a time. The thing must touch neither the scene nor a widget."""
+    """Does one thing after another. The things must touch neither the scene nor a widget."""
 
     def __init__(self) -> None:
         """Nothing is done yet."""
         self._thread: threading.Thread | None = None
-        self._outcome: Future[Any] = Future()
-        self._done: Callable[[Any], None] = lambda _value: None
-        self._failed: Callable[[], None] = lambda: None
+        self._asked: list[_Asked] = []  # the first of them is being done
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL)
         on(self._timer.timeout, self._look)
 
     @property
     def is_active(self) -> bool:
-        """True until `done` was called."""
+        """True until everything is done; when `done` is called, that is."""
         return self._thread is not None
 
     def run(
         self, action: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[], None] = lambda: None
     ) -> None:
-        """Do `action`; then `done` gets its value here. What it raises is shown to the user after `failed`."""
-        self._done, self._failed, self._outcome = done, failed, Future()
-        self._thread = threading.Thread(target=self._work, args=(action,), daemon=True)
-        self._thread.start()
-        self._timer.start()
+        """Do `action` when what was asked before is done; then `done` gets its value here.
+
+        What it raises is shown to the user after `failed`.
+        """
+        self._asked.append(_Asked(action, done, failed, Future()))
+        if self._thread is None:
+            self._begin()
 
     def close(self) -> None:
         """The window is going: nobody is told."""
         self._timer.stop()
         self._thread = None
+        self._asked.clear()
 
-    def _work(self, action: Callable[[], Any]) -> None:
-        outcome = self._outcome
-        try:
-            outcome.set_result(action())
-        except Exception as error:  # noqa: BLE001  raised again in the window
-            outcome.set_exception(error)
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._asked[0].work, daemon=True)
+        self._thread.start()
+        self._timer.start()
 
     def _look(self) -> None:
         if self._thread is None:
@@ -63,11 +75,13 @@ class Background:
         if self._thread.is_alive():
             return
         self._timer.stop()
-        outcome, self._thread, self._outcome = self._outcome, None, Future()  # which would keep a scan in memory
-        if error := outcome.exception():
-            guarded(self._failed)
+        self._thread, ended = None, self._asked.pop(0)
+        if self._asked:
+            self._begin()
+        if error := ended.outcome.exception():
+            guarded(ended.failed)
             raise error
-        self._done(outcome.result())
+        ended.done(ended.outcome.result())
 
 
 def waited_for(action: Callable[[], T]) -> T:
