@@ -56,7 +56,7 @@ def open_workspace(window: Window, workspace: Workspace | None, task: str = "bal
     session.parameters.task = task
     session.changed()
     window.frame.resize(460, 1600)
-    window.wait_until(lambda: True)
+    window.live_on()
     return session
 
 
@@ -66,8 +66,13 @@ def show(window: Window, workspace: Workspace | None, task: str = "balls", panel
     button = getattr(window.ui, f"{panel}CollapsibleButton")
     if button.collapsed:
         button.collapsed = False
-    window.wait_until(lambda: True)
+    window.live_on()
     return window.ui
+
+
+def stored(window: Window, name: str = "scan") -> None:
+    """The case was accepted in Correct, and is in the workspace now."""
+    window.wait_until(lambda: window.ui.storingLabel.text.startswith(f"Case {name} is stored."), 60)
 
 
 def runner_of(monkeypatch: pytest.MonkeyPatch, runner: str) -> None:

@@ -179,6 +179,10 @@ class Window:
             QtTest.QTest.keyClick(field, QtCore.Qt.Key.Key_Return)
         QtWidgets.QApplication.processEvents()
 
+    def live_on(self) -> None:
+        """What was asked for a moment ago is done and shown."""
+        self.wait_until(lambda: True)
+
     def wait_until(self, condition: Callable[[], object], seconds: float = 20) -> None:
         """Let the window live until `condition` holds."""
         end = time.monotonic() + seconds

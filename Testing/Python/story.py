@@ -46,7 +46,7 @@ class Story:
     def load_scan(self, number: int) -> Any:
         """Sample Data: a volume with its reference segmentation. Returns the volume."""
         volume, _ = load_scan(number)
-        self.window.wait_until(lambda: True)
+        self.window.live_on()
         return volume
 
     def make_task(self, number: int) -> None:
@@ -113,7 +113,7 @@ class Story:
         """Task: a row of the lineage table."""
         table = inside(self.ui.lineageTable)
         table.setCurrentCell(next(row for row in range(table.rowCount()) if table.item(row, 0).text() == version), 0)
-        self.window.wait_until(lambda: True)
+        self.window.live_on()
 
     def promote(self, version: str, reason: str) -> None:
         """Task: a person decides."""

@@ -19,6 +19,7 @@ from panel_samples import (
     edit,
     fill,
     open_workspace,
+    stored,
 )
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
@@ -37,10 +38,6 @@ def workspace(untrained_copy: Workspace) -> Workspace:
 def choose(window: Window, volume: Any, segmentation: Any) -> None:  # noqa: F811
     window.choose(window.ui.segmentVolumeSelector, volume.GetName())
     window.choose(window.ui.segmentationSelector, segmentation.GetName())
-
-
-def stored(window: Window, name: str = "scan") -> None:  # noqa: F811
-    window.wait_until(lambda: window.ui.storingLabel.text.startswith(f"Case {name} is stored."), 40)
 
 
 def voxels(workspace: Workspace, case: Any, number: int = -1) -> np.ndarray:
@@ -94,7 +91,7 @@ def test_a_stored_case_is_opened_corrected_and_keeps_its_first_segmentation(
     stored(window)
     first = workspace.case("balls", "scan")
     slicer.mrmlScene.Clear()
-    window.wait_until(lambda: True)
+    window.live_on()
     assert session.parameters.volume is None
 
     volume, node = session.logic.open_case("balls", "scan")

@@ -54,6 +54,13 @@ def opened(window: Window, workspace: Workspace) -> Any:  # noqa: F811
     return open_workspace(window, workspace)
 
 
+def read(window: Window, workspace: Workspace) -> Any:  # noqa: F811
+    """As `opened`, and what was opened has been read."""
+    session = opened(window, workspace)
+    window.wait_until(lambda: session.is_read)
+    return session
+
+
 def test_cases_are_read_on_a_thread_and_the_panels_say_so(
     window: Window,  # noqa: F811
     workspace: Workspace,
@@ -83,8 +90,7 @@ def test_what_another_process_added_appears_without_waiting(
     workspace: Workspace,
     readers: list[threading.Thread],
 ) -> None:
-    session = opened(window, workspace)
-    window.wait_until(lambda: session.is_read)
+    session = read(window, workspace)
     add_ball(Workspace.open(workspace.folder), "a-new-one")
     readers.clear()
     session.changed()
@@ -99,8 +105,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    session = opened(window, workspace)
-    window.wait_until(lambda: session.is_read)
+    session = read(window, workspace)
     gate, look = threading.Event(), logic.SceneLogic.look
 
     def slow(self: logic.SceneLogic, task: str) -> None:
@@ -109,7 +114,7 @@ def test_a_change_while_it_is_being_read_is_not_missed(
 
     monkeypatch.setattr(logic.SceneLogic, "look", slow)
     session.changed()
-    window.wait_until(lambda: True)
+    window.live_on()
     add_ball(workspace, "a-new-one")
     session.changed()
     gate.set()
@@ -120,13 +125,14 @@ def test_a_damaged_case_is_named_and_can_be_mended(window: Window, workspace: Wo
     path = workspace.folder / "cases" / "balls" / "scan-3" / "case.json"
     whole = path.read_bytes()
     path.write_bytes(whole[:50])
-    session = opened(window, workspace)
-    window.wait_until(lambda: session.is_read)
+    session = read(window, workspace)
     assert [row[0] for row in table(window)] == [f"scan-{number}" for number in range(6) if number != 3]
     assert window.ui.worklistStateLabel.text.startswith("5 of 5 volumes are accepted. ")
     assert str(path) in window.ui.worklistStateLabel.text and "audit verify" in window.ui.worklistStateLabel.text
     assert not window.ui.adaptButton.enabled and not window.ui.exportButton.enabled
     assert "damaged" in window.ui.adaptStateLabel.text
+    window.dialogs.expect("damaged")
+    window.click(window.ui.suggestButton)  # nothing is chosen from a list that lacks something
     path.write_bytes(whole)
     session.changed()
     window.wait_until(lambda: len(table(window)) == 6)
@@ -138,8 +144,7 @@ def test_a_damaged_version_or_task_is_named_and_the_panels_go_on(window: Window,
         path = workspace.folder / name
         whole = path.read_bytes()
         path.write_bytes(whole[:50])
-        session = opened(window, workspace)
-        window.wait_until(lambda session=session: session.is_read)
+        session = read(window, workspace)
         assert str(path) in window.ui.taskStateLabel.text
         assert [row[0] for row in table(window)] == [f"scan-{number}" for number in range(6)]
         path.write_bytes(whole)
@@ -195,8 +200,7 @@ def test_a_folded_panel_looks_at_nothing_until_it_is_unfolded(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    session, asked = opened(window, workspace), []
-    window.wait_until(lambda: session.is_read)
+    session, asked = read(window, workspace), []
     for name in ("worklist", "exportable", "estimate"):
         found = getattr(logic.SceneLogic, name)
         monkeypatch.setattr(
@@ -205,7 +209,7 @@ def test_a_folded_panel_looks_at_nothing_until_it_is_unfolded(
     for panel in ("worklist", "adapt", "export"):
         getattr(window.ui, f"{panel}CollapsibleButton").collapsed = True
     session.changed()
-    window.wait_until(lambda: True)
+    window.live_on()
     assert asked == []
     window.ui.exportCollapsibleButton.collapsed = False
     assert asked == ["exportable"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from learning_samples import add_balls, ball_scan
-from panel_samples import add_drawn, add_proposal, add_scan, open_workspace, show
+from panel_samples import add_drawn, add_proposal, add_scan, open_workspace, show, stored
 from slicer_program import Window, scene, window  # noqa: F401  # fixtures
 from slicer_samples import slicer
 from test_panel_worklist import opened
@@ -61,7 +61,7 @@ def test_an_accepted_case_is_written_on_a_thread(
     session.parameters.segmentation = add_drawn(add_scan())
     window.click(window.ui.acceptButton)
     assert away_from_the_window(found, *names)
-    window.wait_until(lambda: "is stored" in window.ui.storingLabel.text, 60)
+    stored(window)
 
 
 def test_a_case_that_cannot_be_written_stays_edited(

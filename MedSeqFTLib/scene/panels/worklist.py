@@ -141,9 +141,9 @@ class WorklistPanel(Panel):
         """On a thread: every candidate is compared with every accepted one."""
         from MedSeqFTLib.scene.worklist import looked_at
 
-        self.refresh()
         method, shown = self.session.parameters.suggestion, self._what_is_shown()
-        rows = looked_at(self._rows)
+        with self.session.as_read():  # unlike what is shown, an error if something is damaged
+            rows = looked_at(self._logic().worklist(self.session.task))
         self._choosing.run(lambda: _suggestion(rows, method), lambda found: self._tell(found, shown), self._offer)
         self._offer()
 
@@ -158,8 +158,8 @@ class WorklistPanel(Panel):
         self.ui.worklistSearchLineEdit.blockSignals(True)
         self.ui.worklistSearchLineEdit.text = ""  # or else it might not be listed
         self.ui.worklistSearchLineEdit.blockSignals(False)
-        self._list(found.row.name)
-        self._state.text = self.state()
+        self.refresh()
+        self._select(found.row.name)
 
     def _what_is_shown(self) -> object:
         """The user may go elsewhere while something is done on a thread."""
