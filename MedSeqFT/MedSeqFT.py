@@ -158,7 +158,7 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParameters(self, _caller, _event) -> None:
         """The user, or a panel, has chosen something."""
-        self.session.changed()
+        self.session.chosen()
 
     def enter(self) -> None:
         """Called each time the user opens the module."""

@@ -100,6 +100,19 @@ def test_what_another_process_added_appears_without_waiting(
     assert readers and threading.main_thread() not in readers
 
 
+def test_a_choice_reads_nothing_again(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    readers: list[threading.Thread],
+) -> None:
+    session = read(window, workspace)
+    readers.clear()
+    window.choose(window.ui.roleComboBox, "validation")
+    window.live_on()
+    assert session.parameters.role == "validation" and not session._background.is_active
+    assert readers == []
+
+
 def test_a_change_while_it_is_being_read_is_not_missed(
     window: Window,  # noqa: F811
     workspace: Workspace,

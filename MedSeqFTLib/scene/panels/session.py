@@ -45,6 +45,13 @@ class Session:
         self._look()
         self._tell()
 
+    def chosen(self) -> None:
+        """A parameter was changed, the workspace was not: thousands of cases are not read again for that."""
+        if self.logic is not None and self.is_read and not self.logic.is_quick(self.task):
+            self._tell()
+        else:
+            self.changed()
+
     def close(self) -> None:
         """The window is going."""
         self._background.close()
