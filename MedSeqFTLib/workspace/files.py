@@ -13,7 +13,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -28,6 +29,7 @@ TEMPORARY_PREFIX = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_FOLDER_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # some network shares
 _CHUNK = 1 << 20  # bytes
+_MANY, _AT_ONCE = 1000, 16  # files that are flushed one by one at most; threads for more
 #: The last lines of a document: a flipped bit may leave valid JSON, with another number in it.
 _CHECKSUM = ',\n  "checksum": "{}"\n}}'
 _WRITTEN_CHECKSUM = re.compile(r',\r?\n  "checksum": "([^"]*)"\r?\n\}\s*$')
@@ -320,12 +322,21 @@ def make_folders(folder: Path) -> None:
 
 
 def _flush_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            flush_folder(path)
-        else:
-            flush_to_disk(path)
-    flush_folder(folder)
+    entries = list(folder.rglob("*"))
+    folders = [entry for entry in entries if entry.is_dir()]
+    _for_each(flush_to_disk, [entry for entry in entries if not entry.is_dir()])
+    _for_each(flush_folder, [*folders, folder])
+
+
+def _for_each(flush: Callable[[Path], None], paths: list[Path]) -> None:
+    """Of thousands several at once: a disk writes together what waits for it at the same time."""
+    if len(paths) < _MANY:
+        for path in paths:
+            flush(path)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for _ in threads.map(flush, paths):  # raises what one of them raised
+            pass
 
 
 def _temporary_for(target: Path, within: Path | None, mark: str = "") -> Path:

@@ -82,6 +82,42 @@ def test_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("many", [1, 1000])  # on threads; one by one
+def test_every_file_and_folder_is_flushed_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(files, "_MANY", many)
+    flushed: list[tuple[str, Path]] = []
+    for name in ("flush_to_disk", "flush_folder"):
+        flush = getattr(files, name)
+        monkeypatch.setattr(
+            files, name, lambda path, name=name, flush=flush: (flushed.append((name, path)), flush(path))
+        )
+    with new_folder_atomically(tmp_path / "M0") as folder:
+        for number in range(20):
+            (folder / f"{number}").mkdir()
+            (folder / f"{number}" / "file").write_bytes(b"x")
+    assert {path for name, path in flushed if name == "flush_to_disk"} == {folder / f"{n}" / "file" for n in range(20)}
+    assert {path for name, path in flushed if name == "flush_folder"} == {
+        *(folder / f"{n}" for n in range(20)),
+        *(folder, tmp_path),
+    }
+
+
+def test_a_file_of_many_that_cannot_be_flushed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_MANY", 1)
+
+    def full(path: Path) -> None:
+        if path.name == "7":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "flush_to_disk", full)
+    with pytest.raises(StorageError, match="disk is full"), new_folder_atomically(tmp_path / "M0") as folder:
+        for number in range(20):
+            (folder / f"{number}").write_bytes(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_new_folder_appears_at_once(tmp_path: Path) -> None:
     target = tmp_path / "models" / "M0"
     with new_folder_atomically(target) as folder:
