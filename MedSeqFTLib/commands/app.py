@@ -33,6 +33,7 @@ from MedSeqFTLib.commands import (
 )
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError, visible, what_the_computer_lacks
+from MedSeqFTLib.jobs.system import keep_freed_memory
 
 FAILED = 1
 BUG = 3
@@ -119,4 +120,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Windows consoles cannot show every letter
+    keep_freed_memory()  # what a command computes in the foreground is as fast as in a worker
     app(prog_name="medseqft")

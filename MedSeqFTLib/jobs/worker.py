@@ -140,6 +140,7 @@ def _yield_to_the_desktop(job: Job) -> None:
     process = psutil.Process()
     process.nice(system.background_priority(int(process.nice())))
     system.let_threads_sleep()
+    system.keep_freed_memory()
     chosen = job.settings.get("threads")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         threads = chosen or os.environ.get(variable) or system.usable_cores()

@@ -7,7 +7,7 @@ earlier tasks they learn to do what the parent does. The form of both losses is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +23,12 @@ from MedSeqFTLib.models.head import Head
 _SMALLEST_DEVIATION = 1e-2  # below it a channel of the teacher is silent
 
 
-def feature_distance(student: Features, teacher: Features) -> Tensor:
+def feature_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Mean over resolutions of the mean squared difference of encoder features.
 
     Each channel is measured in standard deviations of the teacher's channel, so that loud channels do not drown others.
     """
-    distances = [_channel_distance(s.float(), t.float()) for s, t in zip(student.encoder, teacher.encoder, strict=True)]
+    distances = [_channel_distance(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
     return torch.stack(distances).mean()
 
 
@@ -50,8 +50,9 @@ class FeatureRetention:
         image = self._buffer.batch(step).image.to(self._compute.device)
         with self._compute.autocast():
             with torch.no_grad():
-                target = self._teacher(image)
-            return {"features": self._weight * feature_distance(self._backbone(image), target)}
+                target = self._teacher.encoder_features(image)
+            distance = feature_distance(self._backbone.encoder_features(image), target)
+        return {"features": self._weight * distance}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Target:
     """What a student is to imitate on a batch: the teacher's encoder features, and its class probabilities."""
 
     image: Tensor
-    features: Features
+    features: tuple[Tensor, ...]
     probabilities: Tensor  # [batch, classes, z, y, x], float32
 
 
@@ -94,8 +95,7 @@ class Teacher:
         with torch.no_grad(), self._compute.autocast():
             features = self._backbone(image)
             logits = self._head(features)
-        encoder_alone = Features(features.encoder, features.decoder[:, :0])  # a bank need not hold what nobody reads
-        return Target(image, encoder_alone, logits.float().softmax(1))
+        return Target(image, features.encoder, logits.float().softmax(1))
 
 
 class Imitation:
@@ -121,7 +121,7 @@ class Imitation:
             features: Features = self._student(target.image)
             losses = {}
             if self._settings.distil != "logits":
-                losses[f"{self._prefix}features"] = self._weight * feature_distance(features, target.features)
+                losses[f"{self._prefix}features"] = self._weight * feature_distance(features.encoder, target.features)
             if self._settings.distil != "features":
                 logits = self._head(features).float()
                 losses[f"{self._prefix}logits"] = self._weight * self._imitation(logits, target.probabilities)

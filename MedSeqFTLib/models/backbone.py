@@ -38,6 +38,10 @@ class Backbone(nn.Module, ABC):
         decoder = features.decoder
         return Features(features.encoder, decoder.flip(2, 3).transpose(2, 4) if self._turned else decoder)
 
+    def encoder_features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What `forward` gives as Features.encoder, of the same images; the decoder is not computed."""
+        return self.encode(self.expected(image))
+
     def expected(self, image: Tensor) -> Tensor:
         """Prepared images [batch, 1, z, y, x] as the weights expect them: their values, their axes."""
         low, high = self._values
@@ -49,6 +53,6 @@ class Backbone(nn.Module, ABC):
     def read_out(self, image: Tensor) -> Features:
         """Features of an image that is as the weights expect it, on the network's own axes."""
 
+    @abstractmethod
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """The encoder's features alone, of an image that is as the weights expect it."""
-        return self.read_out(image).encoder

@@ -41,26 +41,35 @@ WEIGHTS = "adapter_model.safetensors"
 class WeightSpaceConv3d(PeftConv3d):
     """Conv3d with a low-rank change of its weight: A [rank, in, z, y, x], B [out, rank, 1, 1, 1]."""
 
-    equation = "rizyx,or->oizyx"
+    transposed = False  # channels of the input come before those of the output in all three
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The change of the weight, in the shape of the weight. Groups are not supported."""
-        a, b = self.lora_A[adapter].weight, self.lora_B[adapter].weight
-        return torch.einsum(self.equation, a, b.flatten(1)) * self.scaling[adapter]
+        return self._added(torch.zeros_like(self.get_base_layer().weight), adapter)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base = self.get_base_layer()
         if self.disable_adapters or self.merged:
             return super().forward(x, *args, **kwargs)
-        changes = [self.get_delta_weight(name) for name in self.active_adapters if name in self.lora_A]
-        weight = torch.stack([base.weight, *changes]).sum(0)
+        weight = base.weight
+        for name in self.active_adapters:
+            if name in self.lora_A:
+                weight = self._added(weight, name)
         return functional_call(base, {"weight": weight}, (x, *args))
+
+    def _added(self, weight: Tensor, adapter: str) -> Tensor:
+        """A weight and the change on it: one product of matrices, and no copy of the change."""
+        a, b = self.lora_A[adapter].weight, self.lora_B[adapter].weight.flatten(1)
+        if self.transposed:
+            weight, a, b = weight.transpose(0, 1), a.transpose(0, 1), b.T
+        changed = torch.addmm(weight.flatten(1), b, a.flatten(1), alpha=self.scaling[adapter]).view_as(weight)
+        return changed.transpose(0, 1) if self.transposed else changed
 
 
 class WeightSpaceConvTranspose3d(WeightSpaceConv3d):
     """ConvTranspose3d with a low-rank change of its weight: A [in, rank, z, y, x], B [rank, out, 1, 1, 1]."""
 
-    equation = "irzyx,ro->iozyx"
+    transposed = True
 
     def _get_in_out_features(self, module: nn.Module) -> tuple[int, int]:
         assert isinstance(module, nn.ConvTranspose3d)

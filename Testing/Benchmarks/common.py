@@ -13,6 +13,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from MedSeqFTLib.jobs.system import keep_freed_memory
+
+keep_freed_memory()  # as in every process of ours that computes; peers are timed in the same
+
 
 def smooth_scan(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.int16]:
     """Smooth structures, scanner noise and empty air around, as a scan has: int16 [z, y, x]."""

@@ -188,6 +188,14 @@ def test_pretext_loss_is_finite(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", distinct_first(lambda model: model.network), indirect=True)
+def test_the_encoder_alone_gives_what_it_gives_in_the_whole_network(case: Case) -> None:
+    backbone, image = case.backbone().eval(), case.image()
+    with torch.inference_mode():
+        alone, whole = backbone.encoder_features(image), backbone(image).encoder
+    assert all(torch.equal(a, w) for a, w in zip(alone, whole, strict=True))
+
+
+@pytest.mark.parametrize("case", distinct_first(lambda model: model.network), indirect=True)
 def test_full_training_lowers_the_loss(case: Case) -> None:
     """As in stage A, on logits [1, classes, z, y, x]."""
     backbone, head = case.backbone().train(), build_head(case.model.network, CLASSES, seed=0)
@@ -238,4 +246,4 @@ def test_every_adapter_learns_and_merges(case: Case) -> None:
 
 
 def imitation(student: Features, teacher: Features) -> Tensor:
-    return feature_distance(student, teacher) + (student.decoder - teacher.decoder).square().mean()
+    return feature_distance(student.encoder, teacher.encoder) + (student.decoder - teacher.decoder).square().mean()

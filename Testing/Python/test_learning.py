@@ -16,7 +16,6 @@ from MedSeqFTLib.learning.promotion import judge
 from MedSeqFTLib.learning.retention import feature_distance
 from MedSeqFTLib.learning.settings import PRESETS, AdaptSettings, adapt_settings
 from MedSeqFTLib.learning.training import Training
-from MedSeqFTLib.models.backbone import Features
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.workspace.networks import ResidualUNetDescription
 from MedSeqFTLib.workspace.schema import CaseScore, ModelVersion, TaskScores
@@ -147,8 +146,8 @@ def test_an_unknown_structure_is_not_background() -> None:
 
 def test_the_feature_distance_weighs_channels_by_their_deviation() -> None:
     quiet, loud = torch.randn(2, 1, 4, 4, 4), 100 * torch.randn(2, 1, 4, 4, 4)
-    teacher = Features((torch.cat([quiet, loud], 1),), quiet)
-    moved = [Features((torch.cat([q, b], 1),), quiet) for q, b in ((quiet + 1, loud), (quiet, loud + 100))]
+    teacher = [torch.cat([quiet, loud], 1)]
+    moved = [[torch.cat([q, b], 1)] for q, b in ((quiet + 1, loud), (quiet, loud + 100))]
     first, second = (float(feature_distance(student, teacher)) for student in moved)
     assert feature_distance(teacher, teacher) == 0
     assert first == pytest.approx(second, rel=0.4)

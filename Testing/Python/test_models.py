@@ -51,6 +51,15 @@ def test_a_sample_alone_gives_what_it_gives_in_company() -> None:
     assert torch.allclose(once, again, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_encoder_alone_gives_what_it_gives_in_the_whole_network(samples: int) -> None:
+    backbone = build_backbone(ResidualUNetDescription(), 0).eval()
+    image = torch.rand((samples, 1, 32, 32, 32)) * 2 - 1
+    with torch.inference_mode():
+        alone, whole = backbone.encoder_features(image), backbone(image).encoder
+    assert all(torch.equal(a, w) for a, w in zip(alone, whole, strict=True))
+
+
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second, other = (build_backbone(SMALL, seed).state_dict() for seed in (1, 1, 2))

@@ -347,7 +347,7 @@ def test_a_kept_target_is_what_the_teacher_would_say_again(tmp_path: Path, works
     again, anew = kept.target(3), fresh.target(1)
     assert again is kept.target(1)
     assert torch.equal(again.probabilities, anew.probabilities)
-    assert all(torch.equal(a, b) for a, b in zip(again.features.encoder, anew.features.encoder, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(again.features, anew.features, strict=True))
 
 
 def test_terms_take_turns_and_keep_their_own_count() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from MedSeqFTLib.jobs import system
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SLEEP = "import time; time.sleep(60)"
 PARENT = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid, flush=True); {SLEEP}"
@@ -27,8 +31,8 @@ def sleeper():
 
 
 def test_posix_workers_get_a_session_of_their_own():
-    for platform in ("linux", "darwin"):
-        assert system.detached_process_arguments(platform) == {"start_new_session": True}
+    for name in ("linux", "darwin"):
+        assert system.detached_process_arguments(name) == {"start_new_session": True}
 
 
 def test_windows_workers_get_a_hidden_console_of_their_own():
@@ -95,3 +99,27 @@ def test_kill_tree_of_a_process_that_is_gone_does_nothing():
     process.wait()
     system.kill_tree(process.pid)
     assert process.returncode == 0
+
+
+ALLOCATION = """
+import sys, resource
+from MedSeqFTLib.jobs.system import keep_freed_memory
+kept = sys.argv[1] == "keep" and keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(2**26)[0] = 1
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back at once")
+def test_freed_memory_is_kept_for_the_next_use():
+    faults = {}
+    for how in ("keep", "leave"):
+        printed = subprocess.check_output([sys.executable, "-c", ALLOCATION, how], text=True, cwd=ROOT)
+        faults[how] = int(printed.split()[-1])
+    assert faults["keep"] < 10 < 1000 < faults["leave"]
+
+
+def test_other_systems_are_left_alone():
+    assert not system.keep_freed_memory("")

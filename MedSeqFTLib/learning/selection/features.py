@@ -50,7 +50,7 @@ class FeatureReader:
     def _batch(self, case: PreparedCase, crops: range) -> NDArray[np.float64]:
         images = random_crops(case, self.patch, self.seed, crops).to(self.compute.device)
         with torch.inference_mode(), self.compute.autocast():
-            deepest = self.backbone.encode(self.backbone.expected(images))[-1]
+            deepest = self.backbone.encoder_features(images)[-1]
         return deepest.float().flatten(2).mean(dim=2).cpu().double().numpy()
 
 

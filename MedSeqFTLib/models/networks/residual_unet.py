@@ -37,6 +37,11 @@ class ResidualUNet(Backbone):
         pair = self._read(torch.cat([image, image]))
         return Features(tuple(level[:1] for level in pair.encoder), pair.decoder[:1])
 
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        if not self._is_slow_alone(image):
+            return self._encode(image)
+        return tuple(level[:1] for level in self._encode(torch.cat([image, image])))
+
     def _is_slow_alone(self, image: Tensor) -> bool:
         """Whether twice the same sample takes less time.
 
@@ -49,19 +54,33 @@ class ResidualUNet(Backbone):
         return samples == 1 and plain and values <= _FEW_VALUES
 
     def _read(self, image: Tensor) -> Features:
-        encoder: list[Tensor] = []
-        decoder = _walk(self.unet.model, image, encoder)
-        return Features(tuple(encoder), decoder)
+        encoder = self._encode(image)
+        _, ups = _halves(self.unet.model)
+        *skips, x = encoder
+        for up, skip in zip(reversed(ups), reversed(skips), strict=True):
+            x = up(torch.cat([skip, x], dim=1))
+        return Features(encoder, x)
+
+    def _encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        downs, _ = _halves(self.unet.model)
+        levels: list[Tensor] = []
+        for down in downs:
+            levels.append(down(levels[-1] if levels else image))
+        return tuple(levels)
 
 
-def _walk(block: nn.Module, x: Tensor, encoder: list[Tensor]) -> Tensor:
-    """MONAI's U-Net is nested: (down, skip connection around the next block, up); the deepest block stands alone."""
-    if not (isinstance(block, nn.Sequential) and len(block) == 3):
-        encoder.append(block(x))
-        return encoder[-1]
-    down, skip, up = block
-    deeper = skip.submodule
-    assert isinstance(deeper, nn.Module)
-    finest = down(x)
-    encoder.append(finest)
-    return up(torch.cat([finest, _walk(deeper, finest, encoder)], dim=1))
+def _halves(block: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The encoder's blocks, the deepest among them, and the decoder's, finest first.
+
+    MONAI's U-Net is nested: (down, skip connection around the next block, up); the deepest block stands alone.
+    """
+    downs: list[nn.Module] = []
+    ups: list[nn.Module] = []
+    while isinstance(block, nn.Sequential) and len(block) == 3:
+        down, skip, up = block
+        downs.append(down)
+        ups.append(up)
+        deeper = skip.submodule
+        assert isinstance(deeper, nn.Module)
+        block = deeper
+    return [*downs, block], ups
