@@ -45,7 +45,11 @@ class WeightSpaceConv3d(PeftConv3d):
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The change of the weight, in the shape of the weight. Groups are not supported."""
-        return self._added(torch.zeros_like(self.get_base_layer().weight), adapter)
+        a, b = self.lora_A[adapter].weight, self.scaling[adapter] * self.lora_B[adapter].weight.flatten(1)
+        if self.transposed:
+            a, b = a.transpose(0, 1), b.T
+        change = (b @ a.flatten(1)).unflatten(1, a.shape[1:])
+        return change.transpose(0, 1) if self.transposed else change
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base = self.get_base_layer()
@@ -54,16 +58,8 @@ class WeightSpaceConv3d(PeftConv3d):
         weight = base.weight
         for name in self.active_adapters:
             if name in self.lora_A:
-                weight = self._added(weight, name)
+                weight = weight + self.get_delta_weight(name)  # rounded as when it is merged
         return functional_call(base, {"weight": weight}, (x, *args))
-
-    def _added(self, weight: Tensor, adapter: str) -> Tensor:
-        """A weight and the change on it: one product of matrices, and no copy of the change."""
-        a, b = self.lora_A[adapter].weight, self.lora_B[adapter].weight.flatten(1)
-        if self.transposed:
-            weight, a, b = weight.transpose(0, 1), a.transpose(0, 1), b.T
-        changed = torch.addmm(weight.flatten(1), b, a.flatten(1), alpha=self.scaling[adapter]).view_as(weight)
-        return changed.transpose(0, 1) if self.transposed else changed
 
 
 class WeightSpaceConvTranspose3d(WeightSpaceConv3d):
