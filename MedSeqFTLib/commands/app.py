@@ -33,7 +33,6 @@ from MedSeqFTLib.commands import (
 )
 from MedSeqFTLib.commands.console import complain, messages
 from MedSeqFTLib.errors import MedSeqFTError, visible, what_the_computer_lacks
-from MedSeqFTLib.jobs.system import keep_freed_memory
 
 FAILED = 1
 BUG = 3
@@ -117,6 +116,8 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """The console script `medseqft`."""
+    from MedSeqFTLib.jobs.system import keep_freed_memory
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Windows consoles cannot show every letter
