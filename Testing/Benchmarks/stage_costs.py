@@ -1,9 +1,10 @@
 """What MedSeqFT's stages cost on the tasks of small-real, in steps of plain fine-tuning on the same patches.
 
-Goes on from a folder of `benchmark small-real` in which order 0 of seed 0 is finished, and changes nothing there but
-caches. Each part is timed for some steps, in processor time of one thread, and scaled to the steps of the description.
+Goes on from a folder of `benchmark small-real` in which the order is finished with seed 0, and changes only caches
+there. Each part is timed with few and with more steps, in processor time of one thread, and extrapolated to the steps
+of the description.
 
-python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks hippocampus head-neck prostate brain] [--steps 40]
+python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks TASK ...] [--steps 16] [--order 0]
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from MedSeqFTLib.learning.benchmark.config import read_config
 from MedSeqFTLib.learning.benchmark.runner import Runner
 from MedSeqFTLib.learning.benchmark.session import Session
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
-from MedSeqFTLib.learning.stages import Context
+from MedSeqFTLib.learning.stages import ChainModel, Context, TaskModel
 from MedSeqFTLib.learning.strategies.medseqft import stage_a, stage_b
 from MedSeqFTLib.models.compute import choose_compute
 
+LONGER = 6  # times the steps of the shorter one
 CONFIG = Path(__file__).resolve().parents[2] / "Resources" / "Benchmarks" / "small-real.toml"
 
 
@@ -41,6 +43,13 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float]:
     return action(), clock() - started
 
 
+def whole(stage: Callable[[int], Any], steps: int, sample: int) -> float:
+    """Seconds of a stage of so many steps, from two shorter ones: what begins and ends it is not multiplied."""
+    stage(sample)  # warm-up
+    short, long = (timed(lambda n=n: stage(n))[1] for n in (sample, LONGER * sample))
+    return short + (long - short) / ((LONGER - 1) * sample) * (steps - sample)
+
+
 def changed(context: Context, **settings: Any) -> Context:
     """The same stage with other settings, and no checkpoint in between."""
     updated = context.settings.model_copy(update={"checkpoint_seconds": 1e9, **settings})
@@ -49,19 +58,19 @@ def changed(context: Context, **settings: Any) -> Context:
 
 def row(context: Context, steps: int) -> str:
     """One line of the table."""
+    settings = context.settings
     ready, selecting = timed(lambda: with_chosen_buffer(context)[0])
-    short = {"stage_a_steps": steps, "stage_b_steps": steps}
-    stage_a(changed(ready, **short, stage_a_teacher="none"))  # warm-up
-    plain = timed(lambda: stage_a(changed(ready, **short, stage_a_teacher="none")))[1]
-    model, with_teacher = timed(lambda: stage_a(changed(ready, **short)))
-    handing_on = timed(lambda: stage_b(changed(ready, **short), model, Path(tempfile.mkdtemp()) / "adapter"))[1]
-    whole = plain / steps * context.settings.stage_a_steps
-    parts = (
-        selecting / whole,
-        with_teacher / plain,
-        handing_on / plain * context.settings.stage_b_steps / context.settings.stage_a_steps,
-    )
-    return " | ".join(f"{part:.2f}" for part in (*parts, sum(parts)))
+
+    def adapted(steps: int, **more: Any) -> TaskModel:
+        return stage_a(changed(ready, stage_a_steps=steps, **more))
+
+    def handed_on(steps: int) -> ChainModel:
+        return stage_b(changed(ready, stage_b_steps=steps), model, Path(tempfile.mkdtemp()) / "adapter")
+
+    model = adapted(steps)
+    plain = whole(lambda n: adapted(n, stage_a_teacher="none"), settings.stage_a_steps, steps)
+    parts = (selecting, whole(adapted, settings.stage_a_steps, steps), whole(handed_on, settings.stage_b_steps, steps))
+    return " | ".join(f"{part / plain:.2f}" for part in (*parts, sum(parts)))
 
 
 def main() -> None:
@@ -69,7 +78,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tasks", nargs="+", default=["hippocampus", "head-neck", "prostate", "brain"])
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--order", type=int, default=0)
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -77,7 +87,7 @@ def main() -> None:
     material = session.material(silent())
     runner = Runner(material, choose_compute("cpu", options.precision), options.folder, silent())
     runs = Planner(session.config, material.name).runs()
-    run = next(r for r in runs if (r.strategy.kind, r.seed, r.order) == ("medseqft", 0, 0))
+    run = next(r for r in runs if (r.strategy.kind, r.seed, r.order) == ("medseqft", 0, options.order))
     print(
         f"| Task ({options.precision}) | Selection | Stage A | Stage B | Sum, as a multiple of parallel fine-tuning |"
     )
