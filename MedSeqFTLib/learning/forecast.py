@@ -20,7 +20,7 @@ USUAL_PASSES = 80  # of a race, over all cases
 _PREPARED_CASE, _HELD_OUT_CASE = 0.3, 2.0
 _PASS = 0.2  # a forward pass over one crop
 #: Stage A's look at a buffer, stage B's imitation of one task: means of Testing/Benchmarks/stage_costs.py.
-_RETENTION_STEPS, _IMITATION_STEPS = 0.6, 0.7
+_RETENTION_STEPS, _IMITATION_STEPS = 0.25, 0.6
 
 
 def expected_adaptation(
