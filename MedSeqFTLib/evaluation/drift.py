@@ -192,7 +192,7 @@ def _sentence(trend: Trend, change: Interval | None, cases: int, order: Sequence
 def _confidence_text(cases: Sequence[Corrected]) -> str:
     pairs = [(case.confidence, case.dice) for case in cases if case.confidence is not None]
     if len(pairs) < FEWEST:
-        return f"Whether the confidence is worth anything cannot be told yet ({len(pairs)} cases with a known one)."
+        return f"Whether the confidence is worth anything cannot be told yet (cases with a known one: {len(pairs)})."
     found = rank_correlation(*np.array(pairs).T)
     if found is None:
         return f"The confidence, or the correction, is the same in all {len(pairs)} cases: nothing can be told of it."

@@ -61,7 +61,7 @@ def test_what_is_needed_is_listed_with_the_mend(window: Window, tmp_path: Path) 
     window.click(ui.adaptCheckButton)
     assert ui.adaptButton.enabled
     assert "2, of which 2 are new or corrected since." in ui.adaptPreflightLabel.text
-    assert "Hold out the next 2" in ui.adaptPreflightLabel.text
+    assert "Cases to hold out next: 2." in ui.adaptPreflightLabel.text
     assert "Cross-validation" not in ui.adaptPreflightLabel.text
     window.choose(ui.adaptPresetComboBox, "thorough")
     assert "2 new cases in 2 folds, so stage A is trained 2 times more." in ui.adaptPreflightLabel.text
@@ -106,7 +106,7 @@ def test_an_adaptation_from_the_click_to_the_tables(window: Window, workspace: W
     assert ui.adaptVerdictLabel.text.startswith("M2 is")
     first = rows(ui.adaptOutcomeTreeWidget)[0]
     assert first[0] == "balls" and first[1] != "\u2013" and first[4] == "1"
-    assert first[5] == "not enough evidence"  # one held-out case
+    assert first[5] == "unclear"  # one held-out case
     assert len(rows(ui.adaptPicksTreeWidget)) == 4
     check_plot()
     window.choose(ui.adaptPlotComboBox, "Dice on held-out cases")

@@ -55,7 +55,7 @@ def test_a_volume_is_segmented(window: Window, workspace: Workspace) -> None:  #
     (record,) = segmentations(workspace, "balls")
     assert 0 < record.confidence <= 1
     assert ui.segmentStateLabel.text == (
-        f"scan by M1 is in the scene, with a confidence of {round(100 * record.confidence)} %: correct it below."
+        f"scan by M1 is in the scene, with a confidence of {round(100 * record.confidence)}\u00a0%: correct it below."
     )
     assert volume.GetAttribute(PIXELS) == pixel_sha256(image_of(volume)) == record.pixel_sha256
     assert len(record.descriptor) == 8

@@ -339,7 +339,8 @@ def test_missing_packages_keep_the_workspace_closed(
     window.reopen()
     settled(window)
     ui = window.ui
-    assert ui.packagesLabel.text.startswith("2 of 21 missing: torch, peft. Press Install.")
+    assert ui.packagesLabel.text.startswith("2 of 21 missing: torch, peft. Press Install packages.")
+    assert "install the missing packages first" in ui.workspaceLabel.text
     assert logic(window) is None
     assert ui.systemGroupBox.title == "System: 2 packages are missing"
     assert not ui.systemGroupBox.collapsed
@@ -423,7 +424,8 @@ def test_pip_that_fails_is_told_with_its_last_lines(window: Window, monkeypatch:
     told = window.dialogs.shown[-1]
     assert "No matching distribution found for peft" in told
     assert str(log()) in told
-    assert "Press Install again" in told
+    assert "Press Go on installing after mending it" in told
+    assert window.ui.packagesLabel.text.endswith("peft. Press Go on installing.")
     assert window.ui.installButton.text == "Go on installing"
     window.installers.fails = None
     window.click(window.ui.installButton)  # what was agreed to is not asked again

@@ -238,6 +238,21 @@ def test_promoting_against_the_verdict_needs_a_reason(window: Window, versions: 
     assert ui.reasonLineEdit.text == ""
 
 
+def test_a_second_version_is_offered_to_be_compared_with_the_first(
+    window: Window,  # noqa: F811
+    versions: Workspace,
+    tmp_path: Path,
+) -> None:
+    opened(window, versions)
+    window.choose(window.ui.taskComboBox, "more-balls")
+    boxes = (window.ui.compareFirstComboBox, window.ui.compareSecondComboBox)
+    assert [box.currentText for box in boxes] == ["M3", "M3"]  # there is no other
+    files = samples.weights_folder(tmp_path / "M4")
+    versions.publish(samples.a_version("M4", files, "more-balls", "M3"), files)
+    window.widget.session.changed()
+    assert {box.currentText for box in boxes} == {"M3", "M4"}
+
+
 def test_rolling_back(window: Window, versions: Workspace) -> None:  # noqa: F811
     versions.promote("M2", "me", "an experiment")
     opened(window, versions)

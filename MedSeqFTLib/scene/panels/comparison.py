@@ -41,9 +41,10 @@ class Comparison:
         ui.compareTable.visible = False
 
     def show(self, versions: list[str], current: str, task: str) -> None:
-        """Offer the versions that can segment the task, and by default the current one and the newest other."""
-        others = [version for version in versions if version != current]
-        _offer(self.ui.compareFirstComboBox, versions, current)
+        """Offer the versions that can segment the task, and by default the current (or first) and the newest other."""
+        first = current if current in versions else next(iter(versions), "")
+        others = [version for version in versions if version != first]
+        _offer(self.ui.compareFirstComboBox, versions, first)
         _offer(self.ui.compareSecondComboBox, versions, others[-1] if others else "")
         volume = self._session.parameters.volume
         name = volume.GetName() if volume is not None else ""
@@ -139,7 +140,7 @@ class Comparison:
 
 
 def _offer(combo: Any, versions: list[str], wanted: str) -> None:
-    """Keep what the user chose, as long as it exists."""
+    """Keep what the user chose, as long as it exists; of a single version nothing was chosen."""
     present = [str(combo.itemText(index)) for index in range(combo.count)]
     if present == versions:
         return
@@ -147,7 +148,7 @@ def _offer(combo: Any, versions: list[str], wanted: str) -> None:
     combo.blockSignals(True)
     combo.clear()
     combo.addItems(versions)
-    keep = chosen if chosen in versions else wanted
+    keep = chosen if chosen in versions and len(present) > 1 else wanted
     combo.setCurrentIndex(versions.index(keep) if keep in versions else len(versions) - 1)
     combo.blockSignals(False)
 

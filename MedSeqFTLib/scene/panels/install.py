@@ -218,7 +218,7 @@ def _pytorch_extension() -> Any:
         raise InstallError(
             _(
                 "The extension PyTorch is missing, which installs PyTorch. Open View > Extensions Manager, install "
-                "PyTorch, and restart Slicer; then open MedSeqFT and press Install again."
+                "PyTorch, and restart Slicer; then open MedSeqFT and press Go on installing."
             )
         ) from error
     return PyTorchUtils.PyTorchUtilsLogic()

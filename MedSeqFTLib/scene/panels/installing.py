@@ -41,6 +41,11 @@ class Installing:
         """True if there is something to install, or an installation was begun and has not ended well."""
         return bool(packages.missing_packages() or packages.replaceable() or _is_pending())
 
+    @property
+    def wording(self) -> str:
+        """What is written on the button, without dots: for a sentence."""
+        return _("Go on installing") if _is_pending() else _("Install packages")
+
     def offer(self) -> None:
         """Whether the button can be pressed, and why not."""
         button = self.ui.installButton
@@ -101,9 +106,8 @@ class Installing:
             slicer.util.restart()
 
     def _complain(self, why: str) -> None:
-        last = _("The whole log is in {path}. Press Install again after mending it: what is done stays done.").format(
-            path=self._installer.log
-        )
+        last = _("The whole log is in {path}. Press Go on installing after mending it: what is done stays done.")
+        last = last.format(path=self._installer.log)
         say(self.ui.installLabel, f"{why} {last}")
         text = _("{why}\n\n{last}\n\nLast lines of the log:\n{lines}").format(
             why=why, last=last, lines=self._installer.log_tail()

@@ -21,9 +21,9 @@ _NOTHING = "\u2013"
 _JUDGED = 5  # column
 _JUDGEMENTS: dict[Judgement, str] = {
     "better": _("better"),
-    "no worse within the margin": _("no worse within the margin"),
+    "no worse within the margin": _("no worse"),
     "worse": _("worse"),
-    "not enough evidence": _("not enough evidence"),
+    "not enough evidence": _("unclear"),
 }
 
 

@@ -91,9 +91,9 @@ def _held_out(train: int, count: int) -> Check:
     if split is None:
         return Check(name, "good", str(count))
     if split.role.value == "validation":
-        mend = _("Hold out the next {count}: accept them with the role validation in Correct.")
+        mend = _("Cases to hold out next: {count}. Accept them with the role validation in Correct.")
     else:
-        mend = _("Give the next {count} cases the role train, then hold one out with the role validation.")
+        mend = _("Cases to give the role train next: {count}. Then hold one out with the role validation.")
     mend = mend.format(count=split.next_cases)
     if not count:
         return Check(name, "doubtful", _("none, so nothing will show whether the new version is better."), mend)

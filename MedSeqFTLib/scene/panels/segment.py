@@ -168,4 +168,4 @@ def _read(job: SegmentingJob) -> StoredProposal | MedSeqFTError:
 
 def percent(share: float | None) -> str:
     """For people."""
-    return _("unknown") if share is None else _("{percent} %").format(percent=round(100 * share))
+    return _("unknown") if share is None else _("{percent}\u00a0%").format(percent=round(100 * share))

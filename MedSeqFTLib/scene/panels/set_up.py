@@ -46,7 +46,7 @@ class SetUpPanel(Panel):
 
     def state(self) -> str:
         missing = packages.missing_packages()
-        return " ".join(filter(None, (_found(missing), _next_step(missing))))
+        return " ".join(filter(None, (_found(missing), _next_step(missing, self._installing.wording))))
 
     def show(self) -> None:
         ui, logic = self.ui, self.session.logic
@@ -119,7 +119,7 @@ class SetUpPanel(Panel):
         if self._opening.is_active:
             return _("Opening...")
         if logic is None:
-            return self._opening.trouble or _("None is open. Open one, or make a new one in an empty folder.")
+            return self._opening.trouble or self._why_none()
         if not (logic.workspace.folder / "workspace.json").is_file():
             return _(
                 "The folder is gone, or its disk is. Connect the disk, or press Open and choose the folder where it "
@@ -129,6 +129,11 @@ class SetUpPanel(Panel):
         told = _("Tasks: {tasks}, cases: {cases}, model versions: {versions}.").format(**counts)
         anonymous = _("Anonymous: names are random.") if logic.workspace.info.anonymous else ""
         return " ".join(filter(None, (told, anonymous, self._opening.caution)))
+
+    def _why_none(self) -> str:
+        if packages.missing_packages():
+            return _("None is open: install the missing packages first.")
+        return _("None is open. Open one, or make a new one in an empty folder.")
 
     # the System lines
 
@@ -172,12 +177,14 @@ def _found(missing: list[str]) -> str:
     return _("{count} of {all} missing: {names}.").format(count=len(missing), all=count, names=", ".join(missing))
 
 
-def _next_step(missing: list[str]) -> str:
+def _next_step(missing: list[str], button: str) -> str:
     if missing:
-        return _("Press Install.")
+        return _("Press {button}.").format(button=button)
     others = packages.replaceable()
     if others:
-        return _("Press Install to replace what MedSeqFT is not tested with: {names}.").format(names="; ".join(others))
+        return _("Press {button} to replace what MedSeqFT is not tested with: {names}.").format(
+            button=button, names="; ".join(others)
+        )
     own = packages.unfit()
     if own:
         return _("Slicer's own, which stay, though MedSeqFT is tested with others: {names}.").format(
