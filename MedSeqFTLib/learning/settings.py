@@ -78,7 +78,7 @@ class AdaptSettings(Settings):
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
     feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
-    stage_b_steps: Steps = 140
+    stage_b_steps: Steps = 175
     stage_b_learning_rate: Rate = 5e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
     stage_b_start: Literal["stage A", "nothing"] = "stage A"  # the adapters begin with stage A's change, cut to rank
@@ -102,7 +102,7 @@ class AdaptSettings(Settings):
     buffer_minimum: Annotated[int, Field(ge=1)] = 2  # ... but at least so many
     selection_estimator: Literal["racing", "fixed"] = "racing"
     selection_passes: Annotated[int, Field(ge=1, le=100_000)] = 200  # over each case; racing: at most
-    selection_z: Annotated[float, Field(ge=0, le=10)] = 2.0  # standard errors beyond which a case is decided
+    selection_z: Annotated[float, Field(ge=0, le=10)] = 2.5  # how sure a case must be: normal standard errors
     cross_validation: Annotated[int, Field(ge=0, le=10)] = 0  # folds, where fewer than five cases are held out; 0: none
     pretrain_steps: Steps = 200  # of a new foundation model, or of a substitute for a missing pretext head
     augment: bool = True
@@ -134,11 +134,11 @@ class StrategySettings(AdaptSettings):
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    "quick": {"stage_a_steps": 100, "stage_b_steps": 20, "pretrain_steps": 100, "selection_passes": 25},
+    "quick": {"stage_a_steps": 100, "stage_b_steps": 25, "pretrain_steps": 100, "selection_passes": 25},
     "balanced": {},
     "thorough": {
         "stage_a_steps": 1500,
-        "stage_b_steps": 300,
+        "stage_b_steps": 375,
         "pretrain_steps": 1000,
         "selection_passes": 1000,
         "cross_validation": 3,

@@ -9,7 +9,7 @@ they were drawn and on many orders of them:
 - racing at two caps, on the reference's own passes and on those of the second half;
 - the same number of passes that racing took, but shared out equally.
 
-python Testing/Benchmarks/selection_passes.py DATA FOLDER [--tasks ...] [--cases 20] [--passes 2000] [--z 2]
+python Testing/Benchmarks/selection_passes.py DATA FOLDER [--tasks ...] [--cases 20] [--passes 2000] [--z 2.5]
 
 DATA holds the data sets that Resources/Models/medseqft-starter.toml names. FOLDER keeps the workspace and the matrices.
 """

@@ -119,7 +119,7 @@ def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path, estimator: str
     assert losses == sorted(losses)  # type: ignore[type-var]
     assert kept(selection) == {"case1", "case3"}
     assert {score.reason for score in selection.scores} == {"decided in", "decided out"}
-    assert {score.passes for score in selection.scores} == ({10} if estimator == "racing" else {40})
+    assert {score.passes for score in selection.scores} == ({30} if estimator == "racing" else {40})
     for score in selection.scores:
         assert score.loss and score.interval and score.interval[0] < score.loss < score.interval[1]
     assert (selection.size, selection.passes, selection.seed, selection.pretext, selection.patch) == (
@@ -127,8 +127,8 @@ def test_mds_keeps_the_cases_with_the_lowest_loss(tmp_path: Path, estimator: str
         PATCH,
     )
     assert selection.estimator is not None
-    assert (selection.estimator.kind, selection.estimator.z) == (estimator, 2.0)
-    assert selection.estimator.start == (10 if estimator == "racing" else 40)
+    assert (selection.estimator.kind, selection.estimator.z) == (estimator, 2.5)
+    assert selection.estimator.start == (30 if estimator == "racing" else 40)
 
 
 @pytest.mark.parametrize("trained_on", [0, 2])

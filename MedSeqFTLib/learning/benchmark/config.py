@@ -129,7 +129,7 @@ class BenchmarkConfig(_Table):
     leave_one_out: bool = False  # each task is also treated as unseen, in turn
     measure: Literal["held-out", "tuning"] = "held-out"  # tuning: on cases split from the training side
     tuning_share: Share = 0.34  # of the training side
-    stage_b_share: Annotated[float, Field(gt=0, le=10)] = 0.2  # steps of stage B, as a share of the task's steps
+    stage_b_share: Annotated[float, Field(gt=0, le=10)] = 0.25  # steps of stage B, as a share of the task's steps
     settings: dict[str, Any] = Field(default_factory=dict)  # of every strategy
 
     @model_validator(mode="after")

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from MedSeqFTLib.workspace.schema import SelectionReason
 
-START = 10  # passes of every case
+START = 30  # passes of every case; fewer say too little of how much the losses vary
 GROWTH = 1.5  # of the passes from round to round; with 1.3 there are half more rounds and 4 % fewer passes
 
 Matrix = NDArray[np.float64]
@@ -32,7 +33,7 @@ class Rules:
     Attributes:
         keep: K.
         cap: passes of a case at most.
-        z: standard errors that a mean difference must lie beyond zero before a case stops.
+        z: how sure a difference must be before a case stops: in standard errors, if very many passes had been run.
         start: passes of the first round.
         unit: rounds end at a multiple of it or at the cap, because so many passes are computed at once anyway.
     """
@@ -162,9 +163,12 @@ def decided(losses: Matrix, keep: int, z: float) -> tuple[NDArray[np.bool_], NDA
 
 
 def _surely_negative(differences: Matrix, z: float) -> NDArray[np.bool_]:
-    """Of paired differences [cases, passes]: does the mean lie more than z standard errors below zero?"""
+    """Of paired differences [cases, passes]: does the mean lie below zero, as surely as z standard errors of a normal
+    distribution tell? With few passes their own spread is unsure, too, and Student's quantile takes more errors.
+    """
     passes = differences.shape[1]
     if passes < 2:
         return np.zeros(len(differences), bool)
     errors = differences.std(axis=1, ddof=1) / math.sqrt(passes)
-    return np.asarray(differences.mean(axis=1) < -z * errors)
+    reach = float(student.isf(norm.sf(z), passes - 1))
+    return np.asarray(differences.mean(axis=1) < -reach * errors)
