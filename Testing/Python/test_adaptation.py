@@ -105,7 +105,7 @@ def test_a_version_records_what_its_selection_depends_on(learned: tuple[Workspac
         assert (conditions.foundation, conditions.foundation_files) == ("M0", foundation.files)
         assert (conditions.intensity, conditions.spacing) == (plan.intensity, plan.spacing)
         assert (conditions.sampler, conditions.precision) == ("uniform", "float32")
-        assert estimator.model_dump() == {"kind": "racing", "z": 2.0, "start": 4, "growth": 1.5}
+        assert estimator.model_dump() == {"kind": "racing", "z": 2.5, "start": 4, "growth": 1.5}
         assert version.selection.passes == 4
         assert {s.case for s in version.selection.scores if s.kept} == set(version.buffers[version.task])
 

@@ -103,10 +103,10 @@ def test_what_was_learned_anywhere_in_the_lineage_is_not_left_out(tmp_path: Path
     names = [[case.id for case in fold] for fold in plan_folds(workspace, "balls", settings).folds]
     assert names == [["case10", "case13"], ["case11"], ["case12"]]
     work = estimate(workspace, "balls", settings)
-    assert (work.folds, work.steps) == (3, 1500 + 300 + 3 * 1500)
+    assert (work.folds, work.steps) == (3, 1500 + 375 + 3 * 1500)
     add_scans(workspace, range(200, 203), Role.VALIDATION)
     assert plan_folds(workspace, "balls", settings) == ((), "")
-    assert estimate(workspace, "balls", settings).steps == 1500 + 300
+    assert estimate(workspace, "balls", settings).steps == 1500 + 375
 
 
 def test_one_fold_is_refused() -> None:

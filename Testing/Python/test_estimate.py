@@ -50,7 +50,7 @@ def a_job(workspace: Workspace, preset: str, *moments: tuple[str, float], text: 
 
 
 def test_nothing_is_guessed_before_anything_was_measured(workspace: Workspace) -> None:
-    assert estimate(workspace, "brain", BALANCED) == Estimate(steps=840)
+    assert estimate(workspace, "brain", BALANCED) == Estimate(steps=875)
     a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("failed", 9))
     a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("started", 500), ("stage", 505), ("finished", 900))
     assert estimate(workspace, "brain", BALANCED).seconds is None  # it failed; it was resumed
@@ -60,7 +60,7 @@ def test_the_same_again_takes_as_long_and_more_work_longer(workspace: Workspace)
     text = 'a text with "kind":"started" in it'
     job = a_job(workspace, "balanced", ("started", 0), ("stage", 10), ("finished", 110), text=text)
     found = estimate(workspace, "brain", BALANCED)
-    assert (found.job, found.steps) == (job, 840)
+    assert (found.job, found.steps) == (job, 875)
     assert found.seconds == pytest.approx(110)
     quick, thorough = (adapt_settings(preset, {}) for preset in ("quick", "thorough"))
     units = {s: sum(size for _, size in next_adaptation(workspace, "brain", s)) for s in (quick, BALANCED, thorough)}

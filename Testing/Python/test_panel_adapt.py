@@ -65,7 +65,7 @@ def test_what_is_needed_is_listed_with_the_mend(window: Window, tmp_path: Path) 
     assert "Cross-validation" not in ui.adaptPreflightLabel.text
     window.choose(ui.adaptPresetComboBox, "thorough")
     assert "2 new cases in 2 folds, so stage A is trained 2 times more." in ui.adaptPreflightLabel.text
-    assert ui.adaptEstimateLabel.text.startswith("4800 training steps, cross-validation in 2 folds included.")
+    assert ui.adaptEstimateLabel.text.startswith("4875 training steps, cross-validation in 2 folds included.")
 
 
 def test_learned_cases_are_not_learned_again(window: Window, adapted: Workspace) -> None:  # noqa: F811

@@ -54,7 +54,7 @@ def test_it_lists_what_there_is_and_how_far_it_is(window: Window, workspace: Wor
     assert table(window) == [
         ["case1", "accepted", "validation", "", "", "", ""],
         ["gone", "proposed", "", "M1", "", "", ""],
-        ["one", "proposed", "", "M1", "87 %", "", ""],
+        ["one", "proposed", "", "M1", "87\u00a0%", "", ""],
         ["three", "not segmented", "", "", "", "", ""],
         ["two", "edited", "", "", "", "", ""],
     ]
@@ -109,7 +109,7 @@ def test_a_stored_correction_shows_dice_time_and_version(window: Window, workspa
     job.wait(timeout=60)
     case = job.mark()
     session.changed()
-    assert table(window) == [["one", "accepted", "train", "M1", "50 %", f"{case.proposal_dice:.3f}", "75 s"]]
+    assert table(window) == [["one", "accepted", "train", "M1", "50\u00a0%", f"{case.proposal_dice:.3f}", "75 s"]]
 
 
 def suggest(window: Window) -> None:  # noqa: F811
@@ -124,7 +124,7 @@ def test_the_least_sure_proposal_is_suggested_with_its_reason(window: Window, wo
     unfold(window, workspace)
     suggest(window)
     assert window.ui.worklistStateLabel.text == (
-        "scan12: its model was the least sure of it, 61 % on average (proposals: 3)."
+        "scan12: its model was the least sure of it, 61\u00a0% on average (proposals: 3)."
     )
     assert window.ui.worklistTableWidget.currentRow() == 1
 
