@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform as machine
 import sys
 from typing import Any
 
@@ -107,13 +106,11 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "1")
 
 
-def keep_freed_memory(libc: str = machine.libc_ver()[0]) -> bool:
+def keep_freed_memory(platform: str = sys.platform) -> bool:
     """Let this process keep memory that it frees, for its next use; False where the C library is not glibc.
 
     glibc gives every large block back to the system at once, which clears each page of it when it is asked for anew: a
     third to more than half of a training step on the processor. Others do not. Call it in processes of our own only.
     """
-    if libc != "glibc":
-        return False
-    tune = ctypes.CDLL(None).mallopt
-    return bool(tune(_M_MMAP_MAX, 0) and tune(_M_TRIM_THRESHOLD, _LARGEST_INT))
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if platform == "linux" else None  # musl has none
+    return tune is not None and bool(tune(_M_MMAP_MAX, 0) and tune(_M_TRIM_THRESHOLD, _LARGEST_INT))
