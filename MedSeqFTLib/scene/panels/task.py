@@ -25,7 +25,7 @@ class TaskPanel(Panel):
         """Connect the widgets."""
         super().__init__(ui, session, ui.taskCollapsibleButton, ui.taskStateLabel)
         self._rows: list[Row] = []
-        self._damaged = ""  # what is, and what to do
+        self._sentence = ""  # on the current version, and on what is damaged
         self._background = Background()
         self._new_task = NewTask(ui, session)
         self._comparison = Comparison(ui, session)
@@ -44,10 +44,7 @@ class TaskPanel(Panel):
         return "" if self.session.logic else _("Open a workspace in Set-up first.")
 
     def state(self) -> str:
-        from MedSeqFTLib.workspace.damage import read_or, shown_only
-
-        with shown_only():
-            return " ".join(filter(None, (read_or(self._current, ""), self._damaged)))
+        return self._sentence
 
     def _current(self) -> str:
         logic, task = self.session.logic, self.session.task
@@ -67,8 +64,8 @@ class TaskPanel(Panel):
         with shown_only() as left_out:
             chosen = read_or(lambda: logic.workspace.task(task), None) if task else None
             self._rows = read_or(lambda: rows(logic, task), [])
-            read_or(self._current, "")
-        self._damaged = in_short(left_out)
+            current = read_or(self._current, "")
+        self._sentence = " ".join(filter(None, (current, in_short(left_out))))
         show_labels(self.ui.labelsTable, chosen.labels if chosen else ())
         self.ui.labelsTable.visible = chosen is not None
         self._fill_lineage()
