@@ -55,13 +55,13 @@ def environment(workspace_folder: Path) -> Environment:
     """Look around. Imports torch, so call it in a process that may do so."""
     libraries = {name: _version(name) for name in _LIBRARIES}
     missing = [name for name, version in libraries.items() if version is None]
-    device, broken = _device() if "torch" not in missing else (None, None)
-    found, trouble = _workspace(workspace_folder)
+    device, device_trouble = _device() if "torch" not in missing else (None, None)
+    found, workspace_trouble = _workspace(workspace_folder)
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(_existing(workspace_folder)).free
     advice = [f"{name} is missing: pip install {name}" for name in missing]
-    advice += [text for text in (broken, trouble) if text]
-    advice += _shortages(device, memory.total, disk)
+    advice += [text for text in (device_trouble, workspace_trouble) if text]
+    advice += _shortages(memory.total, disk)
     return Environment(
         medseqft=MedSeqFTLib.__version__,
         python=platform.python_version(),
@@ -92,7 +92,7 @@ def _device() -> tuple[Device | None, str | None]:
     except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return None, f"torch is installed but cannot be imported ({reason}): install it again for {sys.executable}"
-    from MedSeqFTLib.models.compute import choose_compute
+    from MedSeqFTLib.models.compute import choose_compute, gpu_problem
 
     compute = choose_compute()  # the same choice that a job makes
     kind, bfloat16 = compute.device.type, compute.dtype is torch.bfloat16
@@ -100,7 +100,15 @@ def _device() -> tuple[Device | None, str | None]:
         properties = torch.cuda.get_device_properties(0)
         return Device(kind=kind, name=properties.name, memory=properties.total_memory, bfloat16=bfloat16), None
     name = "Apple GPU" if kind == "mps" else platform.processor() or platform.machine()
-    return Device(kind=kind, name=name, memory=None, bfloat16=bfloat16), None
+    device = Device(kind=kind, name=name, memory=None, bfloat16=bfloat16)
+    return device, _no_gpu(gpu_problem()) if kind == "cpu" else None
+
+
+def _no_gpu(problem: str | None) -> str:
+    slower = "adapting works, but takes many times longer"
+    if problem is None:
+        return f"torch finds no GPU: {slower}; see pytorch.org for GPU builds"
+    return f"the GPU cannot be used ({problem}): {slower}; close other programs that use it, or mend its driver"
 
 
 def _workspace(folder: Path) -> tuple[bool, str | None]:
@@ -117,10 +125,8 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _shortages(device: Device | None, memory: int, disk: int) -> list[str]:
+def _shortages(memory: int, disk: int) -> list[str]:
     advice = []
-    if device is not None and device.kind == "cpu":
-        advice.append("torch finds no GPU: adapting works, but takes many times longer; see pytorch.org for GPU builds")
     if memory < _LITTLE_MEMORY:
         advice.append(f"{memory / _GIB:.0f} GiB of memory is little: close other programs while a model is adapted")
     if disk < _LITTLE_DISK:

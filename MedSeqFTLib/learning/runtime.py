@@ -13,7 +13,7 @@ from filelock import FileLock
 from MedSeqFTLib.imaging.cache import Index3
 from MedSeqFTLib.learning.progress import Teller
 from MedSeqFTLib.learning.settings import Settings
-from MedSeqFTLib.models.compute import Compute, choose_device, right_precision, with_precision
+from MedSeqFTLib.models.compute import Compute, choose_device, gpu_problem, right_precision, with_precision
 from MedSeqFTLib.workspace.files import read_json, write_json
 from MedSeqFTLib.workspace.networks import NetworkSpec
 from MedSeqFTLib.workspace.schema import Document
@@ -40,12 +40,25 @@ def settle_compute(settings: Settings, folder: Path, teller: Teller) -> Compute:
     """
     use_threads(settings.threads)
     device = choose_device(settings.device)
+    if passed_over := idle_gpu(device, settings.device):
+        teller.warning(passed_over)
     if settings.precision == "auto":
         compute = _measured_once(device, folder, teller)
     else:
         compute = with_precision(device, settings.precision)
     teller.device(str(device), f"Computing on {described(compute)}.")
     return compute
+
+
+def idle_gpu(device: torch.device, asked: str) -> str | None:
+    """A sentence for the user, where "auto" took the processor because the GPU cannot be used."""
+    problem = gpu_problem() if asked == "auto" and device.type == "cpu" else None
+    if problem is None:
+        return None
+    return (
+        f"The GPU cannot be used ({problem}): this is computed on the processor, which takes many times longer. "
+        "If other programs use the GPU's memory, close them and start again."
+    )
 
 
 def right_compute(compute: Compute, network: NetworkSpec, patches: Iterable[Index3], teller: Teller) -> Compute:

@@ -82,14 +82,23 @@ def _first_that_works() -> torch.device:
 
 def device_problem(device: torch.device) -> str | None:
     """None if the layers that the networks are made of run on `device`, else why not."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, True):
+    if not _is_present(device.type):
         return f"this PyTorch ({torch.__version__}) finds no such device"
     try:
         _time_convolutions(device, torch.float32, side=4)
     except (RuntimeError, MemoryError) as error:  # wrong driver, unknown GPU, layer missing on MPS
         return next(iter(str(error).splitlines()), type(error).__name__)
     return None
+
+
+def gpu_problem() -> str | None:
+    """Why the GPU of this computer cannot be used; None if it can, or if there is none."""
+    return next((device_problem(torch.device(name)) for name in ("cuda", "mps") if _is_present(name)), None)
+
+
+def _is_present(kind: str) -> bool:
+    # counted, because a GPU whose memory is used up need not be "available"
+    return {"cuda": torch.cuda.device_count() > 0, "mps": torch.backends.mps.is_available()}.get(kind, True)
 
 
 def bfloat16_is_faster(device: torch.device) -> bool:

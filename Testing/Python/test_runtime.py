@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
@@ -11,8 +12,10 @@ import torch
 from learning_samples import Notes
 
 from MedSeqFTLib.errors import WorkspaceError
+from MedSeqFTLib.jobs.environment import environment
 from MedSeqFTLib.learning.runtime import MeasuredPrecision, described, settle_compute
 from MedSeqFTLib.learning.settings import Settings
+from MedSeqFTLib.models import compute
 from MedSeqFTLib.workspace.files import read_json, write_json
 
 AUTO = Settings(device="cpu")
@@ -43,6 +46,40 @@ def test_another_type_of_device_measures_for_itself_and_says_so(tmp_path: Path) 
     assert read_json(tmp_path / "precision-cpu.json", MeasuredPrecision).precision == compute.precision
     (warning,) = notes.warnings
     assert warning.startswith(f"Begun on cuda in bfloat16, this goes on with {compute}")
+
+
+def gpu_without_memory(patch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a GPU that another program fills: it is counted, but nothing runs on it."""
+    timed = compute._time_convolutions
+
+    def tried(device: torch.device, *arguments: Any, **named: Any) -> float:
+        if device.type == "cuda":
+            raise RuntimeError("CUDA error: out of memory\nMore lines.")
+        return timed(device, *arguments, **named)
+
+    patch.setattr(torch.cuda, "device_count", lambda: 1)
+    patch.setattr(compute, "_time_convolutions", tried)
+
+
+def test_a_gpu_that_cannot_be_used_is_not_passed_over_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_without_memory(monkeypatch)
+    notes = Notes(tmp_path)
+    assert settle_compute(Settings(), tmp_path, notes).device.type == "cpu"
+    (warning,) = notes.warnings
+    assert warning.startswith("The GPU cannot be used (CUDA error: out of memory): this is computed on the processor")
+    settle_compute(AUTO, tmp_path, notes)  # the processor was asked for
+    assert len(notes.warnings) == 1
+
+
+def test_the_advice_tells_a_gpu_that_fails_from_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        assert any(text.startswith("torch finds no GPU") for text in environment(tmp_path).advice)
+    gpu_without_memory(monkeypatch)
+    advice = environment(tmp_path).advice
+    assert any(text.startswith("the GPU cannot be used (CUDA error: out of memory)") for text in advice)
+    assert not any("finds no GPU" in text for text in advice)
 
 
 def test_a_precision_that_was_asked_for_is_taken_and_not_kept(tmp_path: Path) -> None:
