@@ -9,7 +9,8 @@ from pydantic import Field
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.segmentations import SEG_NRRD, read_label_map, write_label_map
-from MedSeqFTLib.workspace.files import atomic_path, make_folders, storage_errors, write_json
+from MedSeqFTLib.workspace.files import atomic_path, write_json
+from MedSeqFTLib.workspace.outside import staging_in
 from MedSeqFTLib.workspace.schema import Case, Document, Label, Name, Segmentation, now
 from MedSeqFTLib.workspace.segmentations import segmentations, verify_segmentation
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -50,12 +51,11 @@ def export(
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists already; choose another --folder, or allow it with --overwrite.")
     label_map = read_label_map(source, labels, may_be_empty=True).image
-    with storage_errors(folder):
-        make_folders(folder)
-    with atomic_path(targets[0]) as temporary:
-        shutil.copyfile(source, temporary)
-    write_label_map(label_map, targets[1])
-    write_json(targets[2], _sidecar(task, name, labels, record))
+    with staging_in(folder) as staging:
+        with atomic_path(targets[0], staging) as temporary:
+            shutil.copyfile(source, temporary)
+        write_label_map(label_map, targets[1], staging)
+        write_json(targets[2], _sidecar(task, name, labels, record), staging)
     return targets
 
 

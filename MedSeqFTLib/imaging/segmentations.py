@@ -131,8 +131,8 @@ def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str,
     write_image(plain, path, quick=quick)
 
 
-def write_label_map(image: sitk.Image, path: Path | str) -> None:
-    """Write a label map (values 0 to 255) as a plain uint8 volume, atomically.
+def write_label_map(image: sitk.Image, path: Path | str, within: Path | None = None) -> None:
+    """Write a label map (values 0 to 255) as a plain uint8 volume, atomically; `within` as of `atomic_path`.
 
     Raises:
         InputError: values that do not fit, or a file name that promises something else.
@@ -143,7 +143,7 @@ def write_label_map(image: sitk.Image, path: Path | str) -> None:
         raise InputError(
             f"Cannot write {path}: {SEG_NRRD} is for segmentations with names; end the name with .nrrd or .nii.gz."
         )
-    write_volume(_uint8_image(image, str(path)), path)
+    write_volume(_uint8_image(image, str(path)), path, within)
 
 
 def _label_image(image: sitk.Image, labels: Sequence[Label], where: str) -> sitk.Image:

@@ -89,10 +89,10 @@ def check_finite(image: sitk.Image, where: str) -> None:
         raise InputError(not_finite(where, bad, (int(x), int(y), int(z))))
 
 
-def write_volume(image: sitk.Image, path: Path | str) -> None:
+def write_volume(image: sitk.Image, path: Path | str, within: Path | None = None) -> None:
     """Write a volume, compressed where the format can, atomically, and read it back to be sure.
 
-    Metadata beside the grid is left out: it may hold a patient's name.
+    Metadata beside the grid is left out: it may hold a patient's name. `within` as of `atomic_path`.
 
     Raises:
         InputError: the file name's ending is not one of a format that can be written; NaN or infinite voxels.
@@ -102,10 +102,10 @@ def write_volume(image: sitk.Image, path: Path | str) -> None:
     plain.MakeUnique()  # erasing would otherwise reach the caller's image
     for key in plain.GetMetaDataKeys():
         plain.EraseMetaData(key)
-    write_image(plain, Path(path))
+    write_image(plain, Path(path), within)
 
 
-def write_image(image: sitk.Image, path: Path, *, quick: bool = False) -> None:
+def write_image(image: sitk.Image, path: Path, within: Path | None = None, *, quick: bool = False) -> None:
     """As `write_volume`, with the metadata.
 
     Args:
@@ -115,7 +115,7 @@ def write_image(image: sitk.Image, path: Path, *, quick: bool = False) -> None:
     if not path.name.lower().endswith(WRITABLE):
         raise InputError(f"Cannot write {path}: its name must end with one of {', '.join(WRITABLE)}.")
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, within) as temporary:
             sitk.WriteImage(image, str(temporary), useCompression=not quick)
             _verify_complete(temporary)
             if not quick:

@@ -14,6 +14,7 @@ from MedSeqFTLib.models.weights import BACKBONE as BACKBONE_FILE
 from MedSeqFTLib.models.weights import PRETEXT_HEAD
 from MedSeqFTLib.workspace.files import atomic_path
 from MedSeqFTLib.workspace.names import name_from
+from MedSeqFTLib.workspace.outside import staging_in
 from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -50,7 +51,7 @@ def export_foundation(
         for name, tensor in load_file(folder / file).items()
     }
     described = _description(version, path, title, licence)
-    with atomic_path(path) as temporary:
+    with staging_in(path.parent) as staging, atomic_path(path, staging) as temporary:
         write_tensors(tensors, temporary, {"format": "pt", KEY: described.model_dump_json()})
     return path
 

@@ -10,7 +10,6 @@ Pruning, which alone takes things away, waits for `archive_lock`.
 from __future__ import annotations
 
 import hashlib
-import platform
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,8 +26,9 @@ from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import answers_for, note
 from MedSeqFTLib.workspace.audit_check import Log, read_log
 from MedSeqFTLib.workspace.contents import MOVING, File, files_of, sorted_out
-from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, remove_leftovers, storage_errors
+from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
+from MedSeqFTLib.workspace.outside import staging_in
 from MedSeqFTLib.workspace.schema import Document, Part, now
 from MedSeqFTLib.workspace.verification import Progress, recorded_files
 from MedSeqFTLib.workspace.workspace import Workspace
@@ -101,26 +101,18 @@ def export_workspace(
     """
     target = Path(target).expanduser().absolute()
     _check_target(workspace, target, overwrite)
-    with archive_lock(workspace):
+    with archive_lock(workspace), staging_in(target.parent) as staging:
         wanted, _ = sorted_out(files_of(workspace.folder), jobs)
-        mark = _mark(workspace)
-        remove_leftovers(target.parent, mark=mark)
-        refuse_too_little_room(target.parent, sum(file.size for file in wanted), "The archive")
+        size = sum(file.size for file in wanted)
+        refuse_too_little_room(target.parent, size, "The archive")
         with (
-            atomic_path(target, mark=mark) as temporary,
+            atomic_path(target, staging) as temporary,
             zipfile.ZipFile(temporary, "w", allowZip64=True) as archive,
         ):
-            packing = _Packing(workspace, archive, jobs, sum(file.size for file in wanted), progress)
-            manifest = packing.pack()
+            manifest = _Packing(workspace, archive, jobs, size, progress).pack()
         with workspace.lock(_PATIENCE):
             note(workspace, "exported", f"{len(manifest.files)} files", {}, by)
     return Exported(target, manifest)
-
-
-def _mark(workspace: Workspace) -> str:
-    """Of temporary files. Whoever finds one of the workspace whose lock it holds knows that its writer is gone."""
-    known_by = f"{platform.node()} {workspace.folder.resolve()} {workspace.info.created.isoformat()}"
-    return f"export-{hashlib.sha256(known_by.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from MedSeqFTLib.errors import StorageError, WorkspaceError
 from MedSeqFTLib.workspace.schema import SCHEMA_VERSION, Document
 
 TEMPORARY_PREFIX = ".tmp-"
+OUTSIDE_PREFIX = f"{TEMPORARY_PREFIX}out-"  # see workspace/outside.py
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_FOLDER_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # some network shares
 _CHUNK = 1 << 20  # bytes
@@ -77,20 +78,19 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def atomic_path(target: Path, within: Path | None = None, mark: str = "") -> Iterator[Path]:
+def atomic_path(target: Path, within: Path | None = None) -> Iterator[Path]:
     """Give a temporary path, with the suffixes of `target`; when the body is done, rename it to `target`.
 
     The body must create the file. On an error the temporary file is removed and `target` stays as it was.
 
     Args:
         within: the folder of the temporary path, on the same disk; by default that of `target`.
-        mark: how the temporary name begins, by which `remove_leftovers` knows whose it is.
 
     Raises:
         StorageError: the file cannot be written, for instance because the disk is full.
     """
     target = Path(target)
-    temporary = _temporary_for(target, within, mark)
+    temporary = _temporary_for(target, within)
     try:
         with storage_errors(target):
             yield temporary
@@ -98,7 +98,7 @@ def atomic_path(target: Path, within: Path | None = None, mark: str = "") -> Ite
             _replace(temporary, target)
             flush_folder(target.parent)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def new_folder_atomically(target: Path, within: Path | None = None) -> Iterator[
             _replace(temporary, target)
             flush_folder(target.parent)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def write_bytes_atomically(path: Path, data: bytes, within: Path | None = None) -> None:
@@ -268,18 +268,18 @@ def folder_names(folder: Path | str) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
-def remove_leftovers(folder: Path, older_than: float = 0.0, mark: str = "") -> None:
-    """Remove what killed processes left in a folder.
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left in a folder; not what `workspace/outside.py` answers for.
 
     Args:
         older_than: seconds for which an entry must not have been written. 0 is for a folder that is only written under
             a lock, which the caller holds.
-        mark: only those of `atomic_path` with this mark.
     """
     if folder.is_dir():
         for entry in folder.iterdir():
-            if entry.name.startswith(TEMPORARY_PREFIX + mark) and is_abandoned(entry, older_than):
-                _remove(entry)
+            ours = is_temporary(entry) and not entry.name.startswith(OUTSIDE_PREFIX)
+            if ours and is_abandoned(entry, older_than):
+                remove(entry)
 
 
 def is_abandoned(entry: Path, seconds: float) -> bool:
@@ -339,8 +339,8 @@ def _for_each(flush: Callable[[Path], None], paths: list[Path]) -> None:
             pass
 
 
-def _temporary_for(target: Path, within: Path | None, mark: str = "") -> Path:
-    return (within or target.parent) / f"{TEMPORARY_PREFIX}{mark}{uuid.uuid4().hex}{''.join(target.suffixes)}"
+def _temporary_for(target: Path, within: Path | None) -> Path:
+    return (within or target.parent) / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{''.join(target.suffixes)}"
 
 
 def _replace(source: Path, target: Path, attempts: int = 5) -> None:
@@ -355,7 +355,8 @@ def _replace(source: Path, target: Path, attempts: int = 5) -> None:
             time.sleep(0.1)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -24,6 +24,7 @@ from MedSeqFTLib.workspace.audit import note
 from MedSeqFTLib.workspace.audit_check import verify_log
 from MedSeqFTLib.workspace.files import explain, new_folder_atomically, refuse_too_little_room, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
+from MedSeqFTLib.workspace.outside import staging_in
 from MedSeqFTLib.workspace.schema import SCHEMA_VERSION
 from MedSeqFTLib.workspace.verification import Progress
 from MedSeqFTLib.workspace.workspace import FOLDERS, WORKSPACE_FILE, Workspace
@@ -77,8 +78,8 @@ def import_workspace(
     with _opened(archive) as opened:
         manifest = _manifest(archive, opened)
         members = _checked_members(archive, opened, manifest)
-        refuse_too_little_room(folder, sum(member.size for member in manifest.files.values()), "The workspace")
         with _made(folder) as new:
+            refuse_too_little_room(new, sum(member.size for member in manifest.files.values()), "The workspace")
             _unpack(archive, opened, members, manifest, new, progress)
             problems = _settled(new, manifest, accept_damaged, by)
     return Imported(Workspace.open(folder), manifest, problems)
@@ -97,7 +98,7 @@ def _made(folder: Path) -> Iterator[Path]:
         if was_there:
             with storage_errors(folder):
                 folder.rmdir()
-        with new_folder_atomically(folder) as temporary:
+        with staging_in(folder.parent) as staging, new_folder_atomically(folder, staging) as temporary:
             yield temporary
     finally:
         if was_there:

@@ -97,7 +97,7 @@ def can_be_done_again(folder: Path, before: Before, act: Act, server: Server) ->
             raise Lost(f"{act.name} cannot be done again: {ended.text}")
         if not act.done(folder):
             raise Lost(f"{act.name} was done again, and does not show")
-        _none_left([path for path in _leftovers(folder / "out") if path.suffix == ".zip"])  # by the next export
+        _none_left(_leftovers(folder / "out"))  # by the next export or import
     intact(folder, before, act)
     no_leftovers(folder)
 

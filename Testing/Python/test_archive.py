@@ -183,22 +183,41 @@ export_workspace(Workspace.open(sys.argv[1]), Path(sys.argv[2]), progress=stay)
 def test_what_a_killed_export_left_is_removed_by_the_next_one(workspace: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "backups"
     out.mkdir()
-    others = [out / ".tmp-of-another-program.zip", out / ".tmp-export-0123456789abcdef-0.zip", out / "older.zip"]
-    for path in others:
-        path.write_bytes(b"somebody's")
     process = python(EXPORTING, workspace.folder, out / "killed.zip")
     assert process.stdout is not None and process.stdout.readline() == "exporting\n"
-    (unfinished,) = set(out.iterdir()) - set(others)
+    unfinished = tree(out)
     (tmp_path / "second").mkdir()
-    other = a_workspace(tmp_path / "second")
-    export_workspace(other, out / "of another workspace.zip")
-    assert unfinished.exists()  # its export still runs
+    export_workspace(a_workspace(tmp_path / "second"), out / "of another workspace.zip")
+    assert unfinished.items() < tree(out).items()  # its export still runs
     process.kill()
     process.communicate()
-    export_workspace(other, out / "of another workspace.zip", overwrite=True)
-    assert unfinished.exists()  # not its own
     export_workspace(workspace, out / "whole.zip")
-    assert set(out.iterdir()) == {*others, out / "of another workspace.zip", out / "whole.zip"}
+    assert list(tree(out)) == ["of another workspace.zip", "whole.zip"]
+
+
+IMPORTING = """
+import sys, time
+from MedSeqFTLib.workspace.unpacking import import_workspace
+
+def stay(done, total):
+    print("importing", flush=True)
+    time.sleep(60)
+
+import_workspace(sys.argv[1], sys.argv[2], progress=stay)
+"""
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next_one(good: Path, tmp_path: Path) -> None:
+    process = python(IMPORTING, good, tmp_path / "killed")
+    assert process.stdout is not None and process.stdout.readline() == "importing\n"
+    unfinished = tree(tmp_path)
+    assert unfinished and "killed" not in unfinished
+    import_workspace(good, tmp_path / "beside it")
+    assert unfinished.items() < tree(tmp_path).items()  # it still goes on
+    process.kill()
+    process.communicate()
+    import_workspace(good, tmp_path / "killed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside it", "killed"]
 
 
 def test_damage_is_told_and_not_taken_without_a_word(workspace: Workspace, tmp_path: Path) -> None:
