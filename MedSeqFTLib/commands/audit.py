@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,11 @@ from MedSeqFTLib.commands.console import (
     print_json,
     print_table,
     say,
+    told_damage,
 )
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.workspace.audit import AuditEntry
 
 app = typer.Typer(help="Who did what in a workspace, when and why; whether anything was altered.")
 
@@ -26,15 +30,22 @@ def list_entries(
     last: Annotated[int, typer.Option(min=1, help="So many of the newest lines.")] = 50,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
-) -> None:
-    """Show the newest lines of the audit log."""
+) -> int:
+    """Show the newest lines of the audit log. Exit code 1 if a line is damaged."""
     opened = open_workspace(workspace)
-    from MedSeqFTLib.workspace.audit import entries
+    from MedSeqFTLib.workspace.audit import unaltered_entries
+    from MedSeqFTLib.workspace.damage import shown_only
 
-    found = [entry for entry, _ in entries(opened)][-last:]
+    with shown_only() as left_out:
+        found = unaltered_entries(opened)[-last:]
     if as_json:
-        print_json([entry.model_dump(mode="json") for entry in found])
-        return
+        print_json(found)
+    else:
+        _print_entries(found)
+    return told_damage(left_out)
+
+
+def _print_entries(found: list[AuditEntry]) -> None:
     rows = [(str(e.number), f"{e.when:%Y-%m-%d %H:%M}", e.who, e.act, e.subject, e.reason) for e in found]
     print_table(("No.", "When (UTC)", "Who", "What", "On what", "Why"), rows, "The audit log is empty.")
 

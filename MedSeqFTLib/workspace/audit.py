@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.workspace.audit_head import HEAD_FILE, read_head, write_head
+from MedSeqFTLib.workspace.damage import all_of
 from MedSeqFTLib.workspace.files import (
     TEMPORARY_PREFIX,
     append_line,
@@ -126,12 +128,24 @@ def entries(workspace: Workspace) -> Iterator[tuple[AuditEntry, str]]:
     Raises WorkspaceError, naming the line, for one that cannot be read.
     """
     path = workspace.folder / AUDIT_FILE
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield _parsed(path, number, line), _hash(line)
+    for number, line in _lines(path):
+        yield _parsed(path, number, line), _hash(line)
+
+
+def unaltered_entries(workspace: Workspace) -> list[AuditEntry]:
+    """All entries, oldest first, each compared with its own checksum. What was taken out only `audit verify` finds.
+
+    Raises WorkspaceError, naming the line, for one that is damaged, unless the list is only shown (see damage).
+    """
+    path = workspace.folder / AUDIT_FILE
+    return all_of(partial(_unaltered, path, number, line) for number, line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The whole lines with their numbers, from 1."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, start=1) if line.endswith(b"\n"))
 
 
 def present(workspace: Workspace, skip: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -214,6 +228,14 @@ def _parsed(path: Path, number: int | None, line: bytes) -> AuditEntry:
         raise WorkspaceError(
             f"{path}: {where} is damaged ({explain(error)}). Restore the file from a backup."
         ) from error
+
+
+def _unaltered(path: Path, number: int, line: bytes) -> AuditEntry:
+    entry = _parsed(path, number, line)
+    if not entry.is_as_written:
+        why = "its text does not fit its checksum"
+        raise WorkspaceError(f"{path}: line {number} is damaged ({why}). Restore the file from a backup.")
+    return entry
 
 
 def _hash(line: bytes) -> str:

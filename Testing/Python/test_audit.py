@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +279,32 @@ def test_the_command_tells_what_was_altered(workspace: Workspace) -> None:
     result = CliRunner().invoke(app, ["audit", "verify", *arguments])
     assert result.exit_code == 1
     assert "models/current.json was altered" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (b'"number":3', b'"number":x', "Invalid JSON"),
+        (b'"act":"case accepted"', b'"act":"case acceptee"', "field act"),
+        (b'"subject":"brain/case1"', b'"subject":"brain/case9"', "its text does not fit its checksum"),
+        (b'"subject":"brain/case1"', b'"subject":"\xff\xfe"', "invalid unicode"),
+    ],
+)
+def test_the_list_names_a_damaged_line_and_shows_the_others(
+    workspace: Workspace, old: bytes, new: bytes, why: str
+) -> None:
+    replace(workspace.folder / AUDIT_FILE, old, new)
+    arguments = ["--workspace", str(workspace.folder)]
+    listed = CliRunner().invoke(app, ["audit", "list", "--json", *arguments])
+    assert listed.exit_code == 1
+    assert [entry["number"] for entry in json.loads(listed.stdout)] == [1, 2, *range(4, 10)]
+    named, advice = listed.stderr.splitlines()
+    assert re.search(rf"audit\.jsonl: line 3 is damaged \(.*({why}).*\)\. Restore", named), named
+    assert "left out above: 1" in advice and "medseqft audit verify" in advice
+    table = CliRunner().invoke(app, ["audit", "list", *arguments])
+    assert table.exit_code == 1 and "rolled back" in table.stdout
+    verified = CliRunner().invoke(app, ["audit", "verify", *arguments])
+    assert verified.exit_code == 1 and re.search(r"line [34]\b", verified.stdout), verified.stdout
 
 
 def test_the_names_that_the_log_answers_for_are_those_that_it_finds(workspace: Workspace) -> None:
