@@ -98,7 +98,7 @@ def code_of(entry: str) -> Code | None:
     return Code(scheme=triple[0], value=triple[1], meaning=triple[2])
 
 
-def describe(image: sitk.Image, labels: Sequence[Label]) -> None:
+def describe_segments(image: sitk.Image, labels: Sequence[Label]) -> None:
     """Put the fields into the metadata of a label map [z, y, x]: one segment per label, present or not, in layer 0."""
     extent = " ".join(f"{low} {high}" for low, high in labelled_extent(sitk.GetArrayViewFromImage(image)))
     for index, label in enumerate(labels):

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry, check_geometry, onto_grid
-from MedSeqFTLib.imaging.seg_nrrd import Segment, describe, read_segments
+from MedSeqFTLib.imaging.seg_nrrd import Segment, describe_segments, read_segments
 from MedSeqFTLib.imaging.volumes import read_image_file, write_image, write_volume
 from MedSeqFTLib.workspace.schema import Label
 
@@ -127,7 +127,7 @@ def write_seg_nrrd(image: sitk.Image, labels: Sequence[Label], path: Path | str,
     if not path.name.lower().endswith(SEG_NRRD):
         raise InputError(f"Cannot write {path}: the name of a segmentation must end with {SEG_NRRD}.")
     plain = _label_image(image, labels, str(path))
-    describe(plain, labels)
+    describe_segments(plain, labels)
     write_image(plain, path, quick=quick)
 
 

@@ -18,7 +18,7 @@ from MedSeqFTLib.scene.proposals import StoredProposal, place_proposal, read_pro
 from MedSeqFTLib.scene.volumes import descriptor_of, known_name, volume_grid
 from MedSeqFTLib.workspace.drafts import Draft, drafts
 from MedSeqFTLib.workspace.schema import Case, Segmentation
-from MedSeqFTLib.workspace.worklist import Entry, entries
+from MedSeqFTLib.workspace.worklist import Entry, worklist_entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 Status = Literal["not segmented", "proposed", "edited", "being stored", "not stored", "accepted"]
@@ -103,8 +103,8 @@ def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[Storing
 
 
 def known_volumes(workspace: Workspace, task: str) -> Known:
-    """What `worklist` begins with. May be done on a thread before, so that it takes no time; raises as `entries`."""
-    found = entries(workspace, task)
+    """What `worklist` begins with. May be done on a thread before. Raises as `worklist_entries`."""
+    found = worklist_entries(workspace, task)
     return workspace.remembered.derived(("rows", task), lambda: Known(found))
 
 

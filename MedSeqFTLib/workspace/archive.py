@@ -25,7 +25,7 @@ import MedSeqFTLib
 from MedSeqFTLib.errors import InputError, WorkspaceError
 from MedSeqFTLib.workspace.audit import answers_for, note
 from MedSeqFTLib.workspace.audit_check import Log, read_log
-from MedSeqFTLib.workspace.contents import MOVING, File, files_of, sorted_out
+from MedSeqFTLib.workspace.contents import MOVING, File, files_of, wanted_and_left_out
 from MedSeqFTLib.workspace.files import atomic_path, refuse_too_little_room, storage_errors
 from MedSeqFTLib.workspace.member_names import check_member_names
 from MedSeqFTLib.workspace.outside import staging_in
@@ -102,7 +102,7 @@ def export_workspace(
     target = Path(target).expanduser().absolute()
     _check_target(workspace, target, overwrite)
     with archive_lock(workspace), staging_in(target.parent) as staging:
-        wanted, _ = sorted_out(files_of(workspace.folder), jobs)
+        wanted, _ = wanted_and_left_out(files_of(workspace.folder), jobs)
         size = sum(file.size for file in wanted)
         refuse_too_little_room(target.parent, size, "The archive")
         with (
@@ -171,7 +171,7 @@ class _Packing:
 
     def _wanted(self, below: str = "") -> list[File]:
         """What is not packed yet; the audit log comes last."""
-        found, _ = sorted_out(files_of(self._workspace.folder, below), self._jobs)
+        found, _ = wanted_and_left_out(files_of(self._workspace.folder, below), self._jobs)
         missing = [file for file in found if file.unit not in self._seen]
         return sorted(missing, key=lambda file: file.name == "audit.jsonl")
 
@@ -225,7 +225,7 @@ class _Packing:
 
     def _manifest(self, log: Log) -> Manifest:
         check_member_names(self._members, f"The workspace {self._workspace.folder}")
-        _, others = sorted_out(files_of(self._workspace.folder), self._jobs)
+        _, others = wanted_and_left_out(files_of(self._workspace.folder), self._jobs)
         documents = {name: member.sha256 for name, member in self._members.items() if answers_for(name)}
         return Manifest(
             audit_head=log.head,

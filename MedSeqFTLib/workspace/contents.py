@@ -73,7 +73,7 @@ def _file(workspace: Path, path: Path) -> File | None:
         return None
 
 
-def sorted_out(files: Iterable[File], jobs: bool) -> tuple[list[File], dict[str, list[File]]]:
+def wanted_and_left_out(files: Iterable[File], jobs: bool) -> tuple[list[File], dict[str, list[File]]]:
     """What belongs into a backup, and what does not, by the reason.
 
     Args:

@@ -40,7 +40,7 @@ def in_short(left_out: Sequence[str]) -> str:
     return f"{left_out[0]}{more} medseqft audit verify tells what else is damaged."
 
 
-def sorted_out(reads: Iterable[tuple[K, Callable[[], T]]]) -> tuple[dict[K, T], list[MedSeqFTError]]:
+def read_each(reads: Iterable[tuple[K, Callable[[], T]]]) -> tuple[dict[K, T], list[MedSeqFTError]]:
     """What could be read, by its key, and why the others could not. `refuse` the latter, now or later."""
     found: dict[K, T] = {}
     problems: list[MedSeqFTError] = []
@@ -64,7 +64,7 @@ def refuse(problems: Sequence[MedSeqFTError]) -> None:
 
 def all_of(reads: Iterable[Callable[[], T]]) -> list[T]:
     """What all of them return, in their order. Raises the first of their errors, unless the list is only shown."""
-    found, problems = sorted_out(enumerate(reads))
+    found, problems = read_each(enumerate(reads))
     refuse(problems)
     return list(found.values())
 

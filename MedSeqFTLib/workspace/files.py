@@ -98,7 +98,7 @@ def atomic_path(target: Path, within: Path | None = None) -> Iterator[Path]:
             _replace(temporary, target)
             flush_folder(target.parent)
     finally:
-        remove(temporary)
+        remove_path(temporary)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def new_folder_atomically(target: Path, within: Path | None = None) -> Iterator[
             _replace(temporary, target)
             flush_folder(target.parent)
     finally:
-        remove(temporary)
+        remove_path(temporary)
 
 
 def write_bytes_atomically(path: Path, data: bytes, within: Path | None = None) -> None:
@@ -279,7 +279,7 @@ def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
         for entry in folder.iterdir():
             ours = is_temporary(entry) and not entry.name.startswith(OUTSIDE_PREFIX)
             if ours and is_abandoned(entry, older_than):
-                remove(entry)
+                remove_path(entry)
 
 
 def is_abandoned(entry: Path, seconds: float) -> bool:
@@ -355,7 +355,7 @@ def _replace(source: Path, target: Path, attempts: int = 5) -> None:
             time.sleep(0.1)
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from MedSeqFTLib.workspace.files import OUTSIDE_PREFIX, make_folders, remove, storage_errors
+from MedSeqFTLib.workspace.files import OUTSIDE_PREFIX, make_folders, remove_path, storage_errors
 
 _LOCK = ".lock"
 _OURS = re.compile(rf"({re.escape(OUTSIDE_PREFIX)}[0-9a-f]{{12}})({re.escape(_LOCK)})?")
@@ -67,6 +67,6 @@ def _lock_of(staging: Path) -> FileLock:
 
 def _let_go(staging: Path, lock: FileLock) -> None:
     """Remove a staging folder, then its lock file, still held: Windows does the latter when it is released."""
-    remove(staging)
-    remove(Path(lock.lock_file))
+    remove_path(staging)
+    remove_path(Path(lock.lock_file))
     lock.release()

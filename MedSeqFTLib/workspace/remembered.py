@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from MedSeqFTLib.errors import MedSeqFTError
-from MedSeqFTLib.workspace.damage import refuse, sorted_out
+from MedSeqFTLib.workspace.damage import read_each, refuse
 from MedSeqFTLib.workspace.files import folder_names, read_json
 from MedSeqFTLib.workspace.schema import Document
 
@@ -85,7 +85,7 @@ class Remembered:
 
     def _list(self, key: str, depth: int, file: str, read: Callable[[str], Any]) -> _Listing:
         before = self._newest.listings[key][0] if key in self._newest.listings else None
-        found, problems = sorted_out((name, partial(read, name)) for name in self._names(key, depth))
+        found, problems = read_each((name, partial(read, name)) for name in self._names(key, depth))
         for gone in (before or {}).keys() - found.keys():
             self._documents.pop(f"{key}/{gone}/{file}", None)
         if found != before:

@@ -48,7 +48,7 @@ class Entry:
         return known[0] if known else None
 
 
-def entries(workspace: Workspace, task: str) -> list[Entry]:
+def worklist_entries(workspace: Workspace, task: str) -> list[Entry]:
     """All volumes of a task that the workspace knows, cases first. Raises as `Workspace.cases` and `segmentations`."""
     cases, proposals = workspace.cases(task), segmentations(workspace, task)
 

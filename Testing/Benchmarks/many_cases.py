@@ -171,16 +171,16 @@ def _command(*arguments: str) -> int:
 
 
 def known_volumes(workspace: Workspace) -> object:
-    from MedSeqFTLib.workspace.worklist import entries
+    from MedSeqFTLib.workspace.worklist import worklist_entries
 
-    return len(entries(workspace, TASK))
+    return len(worklist_entries(workspace, TASK))
 
 
 def known_again(workspace: Workspace) -> object:
-    from MedSeqFTLib.workspace.worklist import entries
+    from MedSeqFTLib.workspace.worklist import worklist_entries
 
-    entries(workspace, TASK)
-    return lambda: len(entries(workspace, TASK))
+    worklist_entries(workspace, TASK)
+    return lambda: len(worklist_entries(workspace, TASK))
 
 
 def new_case_checks(workspace: Workspace) -> object:
@@ -247,9 +247,9 @@ def preflight(workspace: Workspace) -> object:
 def suggestion(workspace: Workspace) -> object:
     """The most unlike of those that were segmented only, and the least confident."""
     from MedSeqFTLib.imaging.descriptor import distances
-    from MedSeqFTLib.workspace.worklist import entries
+    from MedSeqFTLib.workspace.worklist import worklist_entries
 
-    found = entries(workspace, TASK)
+    found = worklist_entries(workspace, TASK)
     ours = [entry.descriptor for entry in found if entry.case is None and entry.descriptor]
     theirs = [entry.descriptor for entry in found if entry.case is not None and entry.descriptor]
     return max(distances(ours, theirs)), min(entry.proposal.confidence for entry in found if entry.proposal)

@@ -26,7 +26,7 @@ from MedSeqFTLib.workspace.drafts import Draft, drafts, store_draft
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.pruning import kept_versions
 from MedSeqFTLib.workspace.schema import Role
-from MedSeqFTLib.workspace.worklist import entries
+from MedSeqFTLib.workspace.worklist import worklist_entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -140,7 +140,7 @@ def test_nothing_is_decided_from_fewer_cases(workspace: Workspace, decide: Calla
     cut(workspace.folder / CASE)
     with shown_only() as left_out:
         assert len(workspace.cases()) == 3
-        assert len(entries(workspace, "brain")) == 3
+        assert len(worklist_entries(workspace, "brain")) == 3
     assert len(left_out) == 1
     for _time in range(2):
         with pytest.raises(WorkspaceError, match="case2.case.json"):
@@ -171,9 +171,9 @@ def test_what_is_mended_is_listed_again(workspace: Workspace) -> None:
     whole = (workspace.folder / CASE).read_bytes()
     cut(workspace.folder / CASE)
     with shown_only():
-        assert len(entries(workspace, "brain")) == 3
+        assert len(worklist_entries(workspace, "brain")) == 3
     (workspace.folder / CASE).write_bytes(whole)
-    assert len(entries(workspace, "brain")) == len(workspace.cases()) == 4
+    assert len(worklist_entries(workspace, "brain")) == len(workspace.cases()) == 4
 
 
 def test_a_damaged_draft_does_not_hide_the_others(workspace: Workspace) -> None:
@@ -193,7 +193,7 @@ def test_each_is_named_once_and_several_in_a_line(workspace: Workspace) -> None:
         cut(workspace.folder / "cases" / "brain" / name / "case.json")
     with shown_only() as left_out:
         workspace.cases()
-        entries(workspace, "brain")
+        worklist_entries(workspace, "brain")
     assert len(left_out) == 2
     assert "case1" in in_short(left_out) and "And 1 more." in in_short(left_out)
     assert in_short([]) == ""

@@ -211,6 +211,16 @@ def test_icons_are_128_pixels_square(path: str) -> None:
 # Rooms
 
 
+@pytest.mark.parametrize("own", sorted({*FLOORS} - {"commands", "scene"}))  # a file of these is a command or a panel
+def test_one_name_is_one_function_in_a_room(own: str) -> None:
+    places: dict[str, Path] = {}
+    for path in library_files():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if room(path) == own else ():
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                other = places.setdefault(node.name, path)
+                assert other == path, f"{node.name} is in {other.name} and in {path.name}"
+
+
 @pytest.mark.parametrize("path", library_files(), ids=lambda path: path.relative_to(LIBRARY).as_posix())
 def test_arrows_between_rooms_point_one_way(path: Path) -> None:
     own = room(path)
