@@ -193,7 +193,7 @@ class SceneLogic:
 
     def save_drafts(self, task: str, nodes: Sequence[Any]) -> list[str]:
         """Keep what was edited and not accepted: see `MedSeqFTLib.scene.drafts.save_draft`. Returns names of nodes."""
-        return [str(node.GetName()) for node in nodes if save_draft(self.workspace, task, node)]
+        return [str(node.GetName()) for node in nodes if save_draft(self.workspace, task, node, self._wait)]
 
     def worklist(self, task: str, jobs: Sequence[StoringJob] | None = None) -> list[Row]:
         """The volumes of the scene and of the workspace: see `MedSeqFTLib.scene.worklist.worklist`.

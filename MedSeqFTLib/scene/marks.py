@@ -14,7 +14,8 @@ NAME = "MedSeqFT.Name"
 PROPOSAL = "MedSeqFT.Proposal"
 #: Of a segmentation: the segmentation_sha256 of the case that it was opened from, or stored as.
 CASE = "MedSeqFT.Case"
-#: Of a segmentation: it was changed since, and not accepted: "yes", or "on disk" if it is kept as a draft as it is.
+#: Of a segmentation: it was changed since, and not accepted: "yes", or "on disk" if it is kept as a draft as it is, or
+#: the name of the draft that is being written.
 EDITED = "MedSeqFT.Edited"
 #: Of a segmentation: the draft that it is kept as.
 DRAFT = "MedSeqFT.Draft"

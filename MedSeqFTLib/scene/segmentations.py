@@ -84,14 +84,23 @@ def drawn_on(node: Any, grid: Geometry) -> Drawn:
     """
     where = _checked_segmentation(node)
     parent = parent_matrix(node)
-    images: list[Any] = []  # those with voxels; segments that do not overlap share one
-    segments = [_segment(node, index, images) for index in range(node.GetSegmentation().GetNumberOfSegments())]
-    grids = [_grid_of(image, parent) for image in images]
+    images, segments = images_of(node)
+    grids = [grid_of_image(image, parent) for image in images]
     common = bounding_grid(grids or [grid], grid, where)
-    layers = [pasted(_label_values(image), own, common, where) for image, own in zip(images, grids, strict=True)]
+    layers = [pasted(label_values(image), own, common, where) for image, own in zip(images, grids, strict=True)]
     if any(segment.layer < 0 for segment in segments):
         layers.append(np.zeros(common.size[::-1], np.uint16))
     return Drawn(where, layers, _with_empty_ones(segments, len(layers) - 1), common)
+
+
+def images_of(node: Any) -> tuple[list[Any], list[Segment]]:
+    """The vtkOrientedImageData of a segmentation node, and its segments, whose layers are places in that list.
+
+    Segments that do not overlap share an image; those without voxels are in layer -1.
+    """
+    images: list[Any] = []
+    segments = [_segment(node, index, images) for index in range(node.GetSegmentation().GetNumberOfSegments())]
+    return images, segments
 
 
 def label_map_of(drawn: Drawn, labels: Sequence[Label]) -> LabelMap:
@@ -199,8 +208,8 @@ def _with_empty_ones(segments: Sequence[Segment], layer: int) -> list[Segment]:
     return [replace(s, layer=layer, value=next(values)) if s.layer < 0 else s for s in segments]
 
 
-def _grid_of(image: Any, parent: NDArray[np.float64] | None) -> Geometry:
-    """Where the voxels of a vtkOrientedImageData lie in the world."""
+def grid_of_image(image: Any, parent: NDArray[np.float64] | None = None) -> Geometry:
+    """Where the voxels of a vtkOrientedImageData lie in the coordinates of its node, or in those of its `parent`."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     start = np.eye(4)
@@ -209,7 +218,7 @@ def _grid_of(image: Any, parent: NDArray[np.float64] | None) -> Geometry:
     return grid_from_matrix(image.GetDimensions(), to_world if parent is None else parent @ to_world)
 
 
-def _label_values(image: Any) -> Array:
-    """The voxels in at most the 16 bits of a label value; what does not fit belongs to no segment."""
+def label_values(image: Any) -> Array:
+    """The voxels in at most the 16 bits of a label value; what does not fit belongs to no segment. May share memory."""
     voxels = voxels_of(image)
     return voxels if voxels.dtype == np.uint8 else np.clip(voxels, 0, _LARGEST).astype(np.uint16)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from slicer_boot import boot
 from slicer_program import Window, running
 
 from MedSeqFTLib.learning import settings
-from MedSeqFTLib.scene.marks import set_edited
+from MedSeqFTLib.scene.marks import is_on_disk, set_edited
 from MedSeqFTLib.scene.placing import add_segmentation
 from MedSeqFTLib.scene.volumes import add_volume
 from MedSeqFTLib.workspace import schema
@@ -214,10 +215,14 @@ def large_case(window: Window, folder: Path, size: tuple[int, int, int]) -> None
     does.beat("  until it is filed", lambda: None, lambda: not storing())
     clear_scene(session)
     does.beat("  open it again", open_first, opened)
-    set_edited(session.parameters.segmentation, True)
-    does.beat("  leave it, edited", lambda: setattr(session.parameters, "segmentation", None))
+    edited = session.parameters.segmentation
+    set_edited(edited, True)
+    leave = partial(setattr, session.parameters, "segmentation", None)
+    does.beat("  leave it, edited, until it is on the disk", leave, lambda: is_on_disk(edited))
     clear_scene(session)
     does.beat("  open it as it was left", open_first, opened)
+    set_edited(session.parameters.segmentation, True)
+    does.beat("  close the scene (our part), edited", partial(closing, window), lambda: not session.keeping.is_active)
     session.use(None)
 
 
@@ -233,6 +238,12 @@ def organs_in_scene(size: tuple[int, int, int]) -> Any:
     voxels = np.resize(smooth_scan((64, y, x)), (z, y, x))
     volume = add_volume(slicer.mrmlScene, sitk.GetImageFromArray(voxels), "scan")
     return add_segmentation(volume, sitk.GetImageFromArray(organs((z, y, x))), LABELS, "drawn")
+
+
+def closing(window: Window) -> None:
+    """What the module does when a scene is closed. What Slicer itself does, which takes seconds, is not measured."""
+    window.widget.onSceneStartClose(None, None)
+    window.widget.onSceneEndClose(None, None)
 
 
 def clear_scene(session: Any) -> None:

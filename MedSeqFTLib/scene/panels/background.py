@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import qt
 import slicer
 
 from MedSeqFTLib.scene.panels.panel import guarded, on
+
+if TYPE_CHECKING:
+    from MedSeqFTLib.scene.waiting import Waiting
 
 T = TypeVar("T")
 INTERVAL = 50  # milliseconds between two looks
@@ -57,6 +61,14 @@ class Background:
         if self._thread is None:
             self._begin()
 
+    def finish(self, waiting: Waiting) -> None:
+        """Return when all that was asked is done, and `done` has been called, whatever goes wrong."""
+        while self._asked:
+            first = self._asked[0]
+            waiting(partial(wait, [first.outcome]))
+            if self._asked and self._asked[0] is first:  # else the timer was quicker
+                guarded(self._end)
+
     def close(self) -> None:
         """The window is going: nobody is told."""
         self._timer.stop()
@@ -72,8 +84,10 @@ class Background:
         if self._thread is None:
             return
         self._thread.join(TURN)
-        if self._thread.is_alive():
-            return
+        if not self._thread.is_alive():
+            self._end()
+
+    def _end(self) -> None:
         self._timer.stop()
         self._thread, ended = None, self._asked.pop(0)
         if self._asked:

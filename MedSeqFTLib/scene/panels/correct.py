@@ -9,8 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.scene.panels.attention import Attention
+from MedSeqFTLib.scene.panels.background import waited_for
 from MedSeqFTLib.scene.panels.found import Found
-from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
+from MedSeqFTLib.scene.panels.panel import Panel, on
 from MedSeqFTLib.scene.panels.plain import plain
 from MedSeqFTLib.scene.panels.session import Session
 from MedSeqFTLib.scene.panels.shared_editor import SharedEditor
@@ -79,13 +80,16 @@ class CorrectPanel(Panel):
         self._attention.follow(self._attention.node, False)
 
     def scene_closing(self) -> None:
-        guarded(self._save_all)
+        self._keep_all()
         self._shown = (None, None)
         self._found.of(None, None)
         self._attention.follow(None, False)
 
     def close(self) -> None:
-        guarded(self._save_all)
+        from MedSeqFTLib.scene.waiting import at_once
+
+        self._keep_all()
+        self.session.keeping.close(at_once)
         self._attention.close()
         self._found.close()
         self._storing.close()
@@ -101,30 +105,31 @@ class CorrectPanel(Panel):
         """To a volume that the user chooses belongs its segmentation, and the other way round."""
         from MedSeqFTLib.scene.marks import segmentations_of, volume_of
 
-        volume, segmentation = self._nodes()
-        if segmentation is not self._shown[1]:
-            self._leave(self._shown[1], segmentation)
-        if segmentation is not None and segmentation is not self._shown[1]:
+        before = self._shown[1]
+        if self._nodes()[1] is not before:
+            self._leave(before)
+        volume, segmentation = self._nodes()  # now: while an edit was written, something else may have been chosen
+        if segmentation is not before:
+            _show_instead(before, segmentation)
+        if segmentation is not None and segmentation is not before:
             self.session.parameters.volume = volume_of(segmentation) or volume
         elif volume is not self._shown[0] and (segmentation is None or volume_of(segmentation) is not volume):
             own = segmentations_of(volume) if volume is not None else []
             self.session.parameters.segmentation = own[-1] if own else None
         self._shown = self._nodes()
 
-    def _leave(self, before: Any, after: Any) -> None:
-        """An edit is on the disk before another segmentation is shown; what is no longer shown is hidden."""
-        for node, visible in ((before, False), (after, True)):
-            if node is not None and node.GetScene() is not None and node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility(visible)
-        if before is not None and before.GetScene() is not None:
-            guarded(lambda: self._save([before]))
+    def _leave(self, node: Any) -> None:
+        """An edit is on the disk before another segmentation is shown."""
+        if node is not None and node.GetScene() is not None:
+            self._keep([node])
+            self.session.keeping.finish(waited_for)
 
-    def _save_all(self) -> None:
-        self._save(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+    def _keep_all(self) -> None:
+        self._keep(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
 
-    def _save(self, nodes: Sequence[Any]) -> None:
+    def _keep(self, nodes: Sequence[Any]) -> None:
         if self.session.logic is not None and self.session.task:
-            self.session.logic.save_drafts(self.session.task, nodes)
+            self.session.keeping.keep(self.session.logic, self.session.task, nodes)
 
     def _case(self) -> Case | None:
         """The stored case that is shown, if it is one, as far as the workspace was read."""
@@ -179,6 +184,7 @@ class CorrectPanel(Panel):
         )
 
     def _accept(self) -> None:
+        self.session.keeping.finish(waited_for)  # or else a draft would appear after its case
         logic, task, (volume, segmentation) = self._logic(), self.session.task, self._nodes()
         self._attention.follow(segmentation, self._entered)  # counts the time until now
         case = self._case()
@@ -188,6 +194,13 @@ class CorrectPanel(Panel):
             job = logic.accept(task, volume, segmentation, self.session.parameters.role)
         self._storing.add(job)
         self.session.changed()
+
+
+def _show_instead(before: Any, after: Any) -> None:
+    """What is no longer chosen is hidden."""
+    for node, visible in ((before, False), (after, True)):
+        if node is not None and node.GetScene() is not None and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(visible)
 
 
 def left_behind(shown: Any) -> str:

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.panels.background import Background, waited_for
+from MedSeqFTLib.scene.panels.keeping import Keeping
 
 if TYPE_CHECKING:
     from MedSeqFTLib.scene.logic import SceneLogic
@@ -25,6 +26,7 @@ class Session:
         """With the module's parameter node; the scene replaces it when it is closed."""
         self.parameters = parameters
         self.logic: SceneLogic | None = None
+        self.keeping = Keeping(self.changed)
         self._listeners: list[Callable[[], None]] = []
         self._telling = self._again = False
         self._background = Background()

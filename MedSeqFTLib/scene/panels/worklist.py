@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSeqFTLib.errors import InputError
-from MedSeqFTLib.scene.panels.background import Background
+from MedSeqFTLib.scene.panels.background import Background, waited_for
 from MedSeqFTLib.scene.panels.corrections import Corrections
 from MedSeqFTLib.scene.panels.job_watch import duration
 from MedSeqFTLib.scene.panels.panel import Panel, guarded, on
@@ -166,6 +166,7 @@ class WorklistPanel(Panel):
         return self.session.logic, self.session.task
 
     def _open(self) -> None:
+        self.session.keeping.finish(waited_for)  # what was left just now may be what is opened
         row = self._chosen()
         if why_not := _why_not(row):
             raise InputError(why_not)
