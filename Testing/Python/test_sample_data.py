@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from PySide6 import QtCore
 from slicer_program import Window, metadata, scene, window  # noqa: F401
 from slicer_samples import slicer
 
+from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.scene import sample_data
 
 
@@ -58,6 +60,23 @@ def test_a_scan_comes_with_its_reference(sources: list[dict[str, Any]]) -> None:
     first, second, third = map(slicer.util.arrayFromVolume, (volume, again, other))
     assert np.array_equal(first, second)
     assert first.shape != third.shape or not np.array_equal(first, third)
+
+
+@pytest.mark.parametrize("missing", ["nilearn", "scipy"])
+def test_a_missing_package_is_installed_from_set_up(
+    window: Window,  # noqa: F811
+    sources: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    """Not with pip, as the library says at a command line."""
+    for module in ("MedSeqFTLib.imaging.anatomy", "MedSeqFTLib.imaging.cohort", "MedSeqFTLib.scene.sample_data"):
+        monkeypatch.delitem(sys.modules, module, raising=False)  # as after a start: imported when it is needed
+    monkeypatch.setitem(sys.modules, missing, None)
+    advice = f"has no package {missing} yet: open the module MedSeqFT, and press Install packages... in Set-up"
+    window.dialogs.expect(advice)
+    with pytest.raises(InputError, match=re.escape(advice)):  # in a test, Slicer also raises what it shows
+        sources[0]["customDownloader"](sources[0])
 
 
 def test_the_window_lives_while_a_scan_is_drawn(sources: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
