@@ -21,6 +21,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 TUTORIAL_SCANS = 8
+WIDEST = 90  # pixels of a column of the foundation models
 
 
 class MedSeqFT(ScriptedLoadableModule):
@@ -66,6 +67,14 @@ def loadTutorialScan(number: int) -> list:
         MedSeqFTLogic().libraryVersion()
         nodes = list(importlib.import_module("MedSeqFTLib.scene.panels.tutorial").load_scan(number))
     return nodes
+
+
+def fitColumns(tree) -> None:
+    """The first column gets the room that the others leave, so that nobody scrolls sideways: tooltips tell the rest."""
+    for column in range(1, tree.columnCount):
+        tree.resizeColumnToContents(column)
+        tree.setColumnWidth(column, min(tree.columnWidth(column), WIDEST))
+    tree.header().setSectionResizeMode(0, qt.QHeaderView.Stretch)
 
 
 @parameterNodeWrapper
@@ -208,17 +217,17 @@ class MedSeqFTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             waitedFor = importlib.import_module("MedSeqFTLib.scene.panels.background").waited_for
             models = waitedFor(self.logic.foundationModels)
         except ModuleNotFoundError as error:
-            missing = _("Slicer's Python has no package {name} yet; the command line lists the models, too.")
+            missing = _("Slicer's Python has no package {name} yet: press Install packages... in Set-up.")
             self.ui.foundationLabel.text = missing.format(name=error.name)
             return
         for model in models:
             item = qt.QTreeWidgetItem(tree)
+            why = "\n".join(model.obstacles)
             for column, text in enumerate((model.title, model.licence, model.size, model.memory)):
                 item.setText(column, text)
-            why = "\n".join(model.obstacles)
-            item.setToolTip(0, why or model.get)
+                item.setToolTip(column, f"{text}\n{why or model.get}")
             item.setDisabled(bool(why))
-        tree.resizeColumnToContents(0)
+        fitColumns(tree)
         self.ui.foundationLabel.text = _(
             "{count} models; grey ones do not fit this computer (see the tooltip)."
         ).format(count=len(models))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
+from pythonqt_layer import inside
 from slicer_program import Window, metadata, scene, window  # noqa: F401
 
 import MedSeqFTLib
+from MedSeqFTLib.models.availability import choices
 from MedSeqFTLib.models.catalogue import catalogue
 
 
@@ -28,12 +30,25 @@ def test_a_click_on_the_bar_lists_the_foundation_models(window: Window) -> None:
     assert window.ui.foundationLabel.text.startswith(f"{len(models)} models")
 
 
+@pytest.mark.parametrize("width", [380, 500, 900])
+def test_the_list_fits_its_panel_and_tooltips_tell_the_rest(window: Window, width: int) -> None:  # noqa: F811
+    window.frame.resize(width, 1600)
+    window.click(window.ui.foundationCollapsibleButton, y=8)
+    tree = inside(window.ui.foundationTreeWidget)
+    assert tree.horizontalScrollBar().maximum() == 0
+    assert all(tree.columnWidth(column) > 30 for column in range(4))
+    for row, model in enumerate(choices(catalogue().models)):
+        tips = [tree.topLevelItem(row).toolTip(column) for column in range(4)]
+        for tip, text in zip(tips, (model.title, model.licence, model.size, model.memory), strict=True):
+            assert tip.startswith(f"{text}\n")
+
+
 def test_a_missing_package_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     for name in [name for name in sys.modules if name.startswith("MedSeqFTLib.models.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pydantic", None)
     window.click(window.ui.foundationCollapsibleButton, y=8)
-    assert "pydantic" in window.ui.foundationLabel.text
+    assert "pydantic yet: press Install packages..." in window.ui.foundationLabel.text
     assert window.ui.foundationTreeWidget.topLevelItemCount == 0
 
 
