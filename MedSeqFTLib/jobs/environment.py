@@ -12,7 +12,7 @@ import psutil
 from pydantic import BaseModel
 
 import MedSeqFTLib
-from MedSeqFTLib.errors import MedSeqFTError
+from MedSeqFTLib.errors import MedSeqFTError, is_out_of_memory
 from MedSeqFTLib.workspace.workspace import Workspace
 
 _LIBRARIES = (
@@ -90,6 +90,8 @@ def _device() -> tuple[Device | None, str | None]:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing
+        if is_out_of_memory(error):  # installing it again would not help
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return None, f"torch is installed but cannot be imported ({reason}): install it again for {sys.executable}"
     from MedSeqFTLib.models.compute import choose_compute, gpu_problem

@@ -659,7 +659,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
 BROKEN_TORCH = """
 import sys
 from pathlib import Path
-Path(sys.argv[1], "torch.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file')")
+Path(sys.argv[1], "torch.py").write_text(f"raise OSError({sys.argv[2]!r})")
 sys.path.insert(0, sys.argv[1])
 from MedSeqFTLib.commands.app import app
 app(["doctor", "--json"])
@@ -667,10 +667,19 @@ app(["doctor", "--json"])
 
 
 def test_doctor_survives_a_broken_torch(tmp_path: Path) -> None:
-    stdout, stderr = python(BROKEN_TORCH, tmp_path).communicate(timeout=60)
+    missing = "libcudart.so.12: cannot open shared object file"
+    stdout, stderr = python(BROKEN_TORCH, tmp_path, missing).communicate(timeout=60)
     found = json.loads(stdout)
     assert (found["ready"], stderr) == (False, "")
     assert any("libcudart.so.12" in advice and "install it again" in advice for advice in found["advice"])
+
+
+def test_doctor_blames_no_library_where_memory_is_used_up(tmp_path: Path) -> None:
+    """What the loader of libraries says then; installing torch again would not help."""
+    process = python(BROKEN_TORCH, tmp_path, "libtorch_cpu.so: failed to map segment from shared object")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "")
+    assert "Out of memory (libtorch_cpu.so" in stderr and "Close other programs" in stderr
 
 
 def test_a_table_of_many_rows_looks_like_a_short_one(capsys: pytest.CaptureFixture[str]) -> None:
