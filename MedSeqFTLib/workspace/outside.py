@@ -37,7 +37,8 @@ def staging_in(folder: Path) -> Iterator[Path]:
     lock = _lock_of(staging)
     with storage_errors(folder):
         make_folders(folder)
-        _clear(folder)
+        with suppress(PermissionError):  # a folder into which one may only write
+            _clear(folder)
         try:
             lock.acquire(timeout=_PATIENCE)
         except OSError as error:  # where nobody can lock, nobody clears, either

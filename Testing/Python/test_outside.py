@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ def test_nothing_else_is_touched(tmp_path: Path) -> None:
     with staging_in(tmp_path / "new" / "folder") as staging, atomic_path(tmp_path / "new" / "a.json", staging) as path:
         path.write_bytes(b"whole")
     assert (tmp_path / "new" / "a.json").read_bytes() == b"whole"
+
+
+def test_a_folder_that_cannot_be_listed_can_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mode that an administrator's tests would not notice."""
+    listed = os.scandir
+
+    def refuse(folder: object) -> object:
+        if folder == tmp_path:
+            raise PermissionError(errno.EACCES, "refused")
+        return listed(folder)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(outside.os, "scandir", refuse)
+    with staging_in(tmp_path) as staging, atomic_path(tmp_path / "a", staging) as path:
+        path.write_bytes(b"whole")
+    monkeypatch.undo()
+    assert list(tree(tmp_path)) == ["a"]
 
 
 @pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSPC])
