@@ -148,7 +148,7 @@ def _read_documents(folder: Path, _sample: Sample) -> None:
     workspace.chain_version()
     for task in workspace.tasks():
         workspace.current_version(task.name)
-        worklist.entries(workspace, task.name)
+        worklist.worklist_entries(workspace, task.name)
         drafts.drafts(workspace, task.name)
         for record in segmentations.segmentations(workspace, task.name):
             segmentations.verify_segmentation(workspace, record)
