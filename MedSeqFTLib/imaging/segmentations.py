@@ -65,7 +65,7 @@ def read_label_map(
     where = str(path)
     image = read_image_file(path)
     segments = read_segments(image, where)
-    layers, base = _layers(image, where)
+    layers, base = layers_of(image, where)
     if segments or path.name.lower().endswith(SEG_NRRD):
         found = merge_segments(layers, segments, base, labels, where)
     else:
@@ -165,7 +165,7 @@ def _uint8_image(image: sitk.Image, where: str) -> sitk.Image:
     return Geometry.of(image).image_of(np.asarray(array, np.uint8))
 
 
-def _layers(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
+def layers_of(image: sitk.Image, where: str) -> tuple[list[Array], Geometry]:
     """The layers [z, y, x] of a 3D image, of a vector image or of a 4D one (layers last), and their grid."""
     array = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:

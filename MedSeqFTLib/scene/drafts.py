@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
-
-from MedSeqFTLib.errors import StorageError
+from MedSeqFTLib.errors import MedSeqFTError
 from MedSeqFTLib.scene.copies import copied, write_with_slicer
 from MedSeqFTLib.scene.marks import (
     CASE,
@@ -22,6 +20,7 @@ from MedSeqFTLib.scene.marks import (
 )
 from MedSeqFTLib.scene.observers import weak
 from MedSeqFTLib.scene.placing import put_beside
+from MedSeqFTLib.scene.restoring import Restorable, read_with_slicer, restorable
 from MedSeqFTLib.scene.volumes import kept_name, volume_grid
 from MedSeqFTLib.scene.waiting import Waiting, at_once
 from MedSeqFTLib.workspace.drafts import Draft, draft_path, new_draft_id, remove_draft, store_draft
@@ -120,21 +119,37 @@ def save_draft(workspace: Workspace, task: str, node: Any, wait: Waiting = at_on
     return True
 
 
-def load_draft(workspace: Workspace, draft: Draft, volume: Any) -> Any:
+def read_draft(workspace: Workspace, draft: Draft) -> Restorable | None:
+    """The part of `load_draft` that takes long and touches no scene: it may be done on a thread.
+
+    None: only Slicer itself can read it, if anybody can.
+    """
+    try:
+        return restorable(draft_path(workspace, draft))
+    except MedSeqFTError:
+        return None
+
+
+def load_draft(workspace: Workspace, draft: Draft, volume: Any, stored: Restorable | None = None) -> Any:
     """Bring kept edits back beside their volume, as a new segmentation node without a file. Returns the node.
+
+    Args:
+        stored: what `read_draft` has read, if that was done before.
 
     Raises:
         WorkspaceError: the file is damaged.
         StorageError: it cannot be read.
     """
-    path = draft_path(workspace, draft)
     scene = volume.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} edited")
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    if not storage.ReadData(node):
+    try:
+        if stored is not None:
+            stored.fill(node)
+        else:
+            read_with_slicer(node, draft_path(workspace, draft))
+    except MedSeqFTError:
         scene.RemoveNode(node)
-        raise StorageError(f"Cannot read {path}: the edit that was kept there is damaged.")
+        raise
     node.CreateDefaultDisplayNodes()
     if volume.GetTransformNodeID():
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())

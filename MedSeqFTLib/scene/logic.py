@@ -230,7 +230,7 @@ class SceneLogic:
         """Which volume to correct next, with the score that speaks for it: see `MedSeqFTLib.scene.worklist.suggest`."""
         return suggest(self.worklist(task), method)
 
-    def open_row(self, task: str, row: Row, stored: Stored = None) -> tuple[Any, Any]:
+    def open_row(self, task: str, row: Row, stored: Stored | None = None) -> tuple[Any, Any]:
         """A row's volume and segmentation, in the scene: see `MedSeqFTLib.scene.worklist.open_row`."""
         return open_row(self.workspace, task, row, self.scene, stored)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import slicer
 
 from MedSeqFTLib.errors import InputError, MedSeqFTError
 from MedSeqFTLib.imaging.descriptor import Descriptor, distances
 from MedSeqFTLib.scene.cases import StoredCase, StoringJob, place_case, read_case
-from MedSeqFTLib.scene.drafts import load_draft
+from MedSeqFTLib.scene.drafts import load_draft, read_draft
 from MedSeqFTLib.scene.marks import CASE, DRAFT, NAME, PIXELS, PROPOSAL, is_edited, segmentations_of
 from MedSeqFTLib.scene.proposals import StoredProposal, place_proposal, read_proposal
+from MedSeqFTLib.scene.restoring import Restorable
 from MedSeqFTLib.scene.volumes import descriptor_of, known_name, volume_grid
 from MedSeqFTLib.workspace.drafts import Draft, drafts
 from MedSeqFTLib.workspace.schema import Case, Segmentation
@@ -22,7 +23,6 @@ from MedSeqFTLib.workspace.worklist import Entry, worklist_entries
 from MedSeqFTLib.workspace.workspace import Workspace
 
 Status = Literal["not segmented", "proposed", "edited", "being stored", "not stored", "accepted"]
-Stored = StoredCase | StoredProposal | None
 Method = Literal["lowest confidence", "most unlike", "random"]
 
 
@@ -67,6 +67,13 @@ class Suggestion:
     method: Method
     score: float
     candidates: int
+
+
+class Stored(NamedTuple):
+    """What the workspace keeps of a row, read: its case or its proposal, if that is wanted, and its edits."""
+
+    kept: StoredCase | StoredProposal | None
+    draft: Restorable | None
 
 
 def worklist(workspace: Workspace, task: str, scene: Any, jobs: Sequence[StoringJob] = ()) -> list[Row]:
@@ -135,6 +142,11 @@ def reading(workspace: Workspace, task: str, row: Row) -> Callable[[], Stored]:
 
     Raises as `read_case` and `read_proposal`.
     """
+    kept = _reading_kept(workspace, task, row)
+    return lambda: Stored(kept(), read_draft(workspace, row.draft) if row.draft else None)
+
+
+def _reading_kept(workspace: Workspace, task: str, row: Row) -> Callable[[], StoredCase | StoredProposal | None]:
     case = row.entry.case if row.entry else None
     proposal = row.entry.proposal if row.entry else None
     name = case.id if case else row.name
@@ -147,7 +159,7 @@ def reading(workspace: Workspace, task: str, row: Row) -> Callable[[], Stored]:
     return lambda: read_proposal(workspace, proposal) if proposal else None
 
 
-def open_row(workspace: Workspace, task: str, row: Row, scene: Any, stored: Stored = None) -> tuple[Any, Any]:
+def open_row(workspace: Workspace, task: str, row: Row, scene: Any, stored: Stored | None = None) -> tuple[Any, Any]:
     """Volume and segmentation of a row, as they are in the scene, else from the workspace. Segmentation: maybe None.
 
     What somebody edited comes before what the workspace keeps, and what is in the scene before a second copy.
@@ -160,13 +172,13 @@ def open_row(workspace: Workspace, task: str, row: Row, scene: Any, stored: Stor
         GeometryError, WorkspaceError: what is kept does not fit, or is damaged.
     """
     volume, stored = row.volume, stored or reading(workspace, task, row)()
-    if isinstance(stored, StoredCase):
-        volume, segmentation = place_case(stored, scene)
-    elif isinstance(stored, StoredProposal):
-        segmentation = place_proposal(stored, volume)
+    if isinstance(stored.kept, StoredCase):
+        volume, segmentation = place_case(stored.kept, scene)
+    elif isinstance(stored.kept, StoredProposal):
+        segmentation = place_proposal(stored.kept, volume)
     else:
         segmentation = _in_scene(row)
-    return volume, load_draft(workspace, row.draft, volume) if row.draft else segmentation
+    return volume, load_draft(workspace, row.draft, volume, stored.draft) if row.draft else segmentation
 
 
 def _in_scene(row: Row) -> Any:

@@ -16,7 +16,7 @@ from test_panel_drafts import double_click, masks
 from test_panel_waiting import noted
 
 from MedSeqFTLib.errors import StorageError
-from MedSeqFTLib.scene import copies
+from MedSeqFTLib.scene import copies, restoring
 from MedSeqFTLib.scene import drafts as scene_drafts
 from MedSeqFTLib.scene.marks import is_edited, is_on_disk
 from MedSeqFTLib.workspace.drafts import drafts
@@ -113,6 +113,33 @@ def test_a_scene_closes_at_once_and_its_edit_comes_back(window: Window, workspac
     assert session.parameters.volume is again
     for ours, theirs in zip(before, masks(session.parameters.segmentation, again), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_comes_back_is_read_on_a_thread_and_kept_again(
+    window: Window,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = open_workspace(window, workspace)
+    window.click(window.ui.worklistCollapsibleButton, y=8)
+    edited(session)
+    slicer.mrmlScene.Clear()
+    volume = add_scan()
+    session.changed()
+    found = noted(monkeypatch, restoring, "read_image_file", "image_data_of")
+    found |= noted(monkeypatch, scene_drafts, "draft_path")
+    double_click(window, "scan")
+    assert threading.main_thread() not in found.values()
+    node = session.parameters.segmentation
+    assert is_on_disk(node)
+    (before,) = drafts(workspace, "balls")
+    edit(node, volume, 12)
+    assert not is_on_disk(node)  # the edit was noticed
+    session.parameters.segmentation = None
+    (after,) = drafts(workspace, "balls")
+    assert after.id != before.id
+    kept = scene_drafts.load_draft(workspace, after, volume)
+    np.testing.assert_array_equal(masks(kept, volume)[1], masks(node, volume)[1])
 
 
 def test_the_window_does_not_go_before_all_is_written(window: Window, workspace: Workspace, disk: Disk) -> None:  # noqa: F811
