@@ -132,6 +132,16 @@ def entries(workspace: Workspace) -> Iterator[tuple[AuditEntry, str]]:
         yield _parsed(path, number, line), _hash(line)
 
 
+def each_line(workspace: Workspace) -> Iterator[tuple[AuditEntry | WorkspaceError, str]]:
+    """As `entries`, on past a line that cannot be read: instead of its entry, what is wrong with it."""
+    path = workspace.folder / AUDIT_FILE
+    for number, line in _lines(path):
+        try:
+            yield _parsed(path, number, line), _hash(line)
+        except WorkspaceError as error:
+            yield error.with_traceback(None), _hash(line)
+
+
 def unaltered_entries(workspace: Workspace) -> list[AuditEntry]:
     """All entries, oldest first, each compared with its own checksum. What was taken out only `audit verify` finds.
 

@@ -7,7 +7,6 @@ of older programs have none until the next act.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from MedSeqFTLib.errors import WorkspaceError
@@ -50,10 +49,3 @@ def read_head(workspace: Path) -> AuditHead | None:
         raise WorkspaceError(
             f"{error} If audit verify finds nothing else, remove it: the next act writes it anew."
         ) from error
-
-
-def problem_of(head: AuditHead | None, hashes: Sequence[str]) -> str:
-    """What is wrong with a log whose lines have these hashes; "" if nothing is."""
-    if head is None:
-        return ""
-    return head.problem(len(hashes), hashes[head.lines - 1] if 0 < head.lines <= len(hashes) else "")
