@@ -74,3 +74,16 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )
+
+
+def an_audited_workspace(folder: Path) -> Workspace:
+    """A task, two cases, two versions, two promotions and a rollback."""
+    workspace = Workspace.create(folder / "workspace")
+    workspace.add_task(a_task())
+    for number in (1, 2):
+        add_case(workspace, f"case{number}", b"pixels %d" % number, accepted_by="reader")
+        weights = weights_folder(folder / f"weights{number}")
+        workspace.publish(a_version(f"M{number}", weights), weights)
+        workspace.promote(f"M{number}", "reader", f"reason {number}")
+    workspace.rollback("brain", "reader", "worse on last week's scans")
+    return workspace
