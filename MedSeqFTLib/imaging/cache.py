@@ -6,6 +6,7 @@ A cache entry is named by everything that its content depends on; it can be dele
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -136,8 +137,8 @@ def write_prepared(folder: Path, prepared: Prepared) -> None:
     _store(folder / "image.b2nd", prepared.image)
     if prepared.labels is not None:
         _store(folder / "labels.b2nd", prepared.labels)
-    np.save(folder / "foreground.npy", _foreground(prepared.labels), allow_pickle=False)
-    np.save(folder / "known.npy", prepared.known, allow_pickle=False)
+    _save(folder / "foreground.npy", _foreground(prepared.labels))
+    _save(folder / "known.npy", prepared.known)
     write_json(folder / _HASHES, _Hashes(files={path.name: sha256_of(path) for path in folder.iterdir()}))
 
 
@@ -148,6 +149,13 @@ def _store(path: Path, array: NDArray[Any]) -> None:
     blosc2.asarray(
         np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=parameters
     )
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """In numpy's file format. numpy by itself does not notice where the last bytes of a small array find no room."""
+    memory = io.BytesIO()
+    np.save(memory, array, allow_pickle=False)
+    path.write_bytes(memory.getvalue())
 
 
 def _foreground(labels: NDArray[np.uint8] | None) -> NDArray[np.int32]:

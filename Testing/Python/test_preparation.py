@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_samples import LABELS, ball_scan
+from workspace_samples import ROOT
 
 from MedSeqFTLib.imaging.cache import VOXELS_PER_CLASS, CaseCache, Prepared, PreparedCase, cache_key, write_prepared
 from MedSeqFTLib.imaging.preprocessing import (
@@ -189,3 +192,24 @@ def test_a_damaged_entry_of_the_cache_is_made_again(tmp_path: Path) -> None:
     assert asked == [1]
     shape = again.shape
     assert np.array_equal(again.image_crop((0, 0, 0), shape), network_values(prepared.image))
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from MedSeqFTLib.imaging.cache import _save
+HEADER = 128  # bytes of a .npy file
+resource.setrlimit(resource.RLIMIT_FSIZE, (HEADER, HEADER))
+try:
+    _save(Path(sys.argv[1]), np.ones(3, bool))
+except OSError:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files cannot be limited there")
+def test_a_small_array_that_does_not_fit_on_the_disk_is_noticed(tmp_path: Path) -> None:
+    """numpy's own saving overlooks it: the case would be cached with half a file, and never be readable."""
+    code = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "known.npy")], check=False, cwd=ROOT).returncode
+    assert code == 7
