@@ -211,5 +211,5 @@ except OSError:
 @pytest.mark.skipif(sys.platform == "win32", reason="files cannot be limited there")
 def test_a_small_array_that_does_not_fit_on_the_disk_is_noticed(tmp_path: Path) -> None:
     """numpy's own saving overlooks it: the case would be cached with half a file, and never be readable."""
-    code = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "known.npy")], check=False, cwd=ROOT).returncode
-    assert code == 7
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "known.npy")]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == 7
