@@ -111,16 +111,19 @@ def test_an_accepted_case_is_what_the_nodes_showed(logic: SceneLogic, scene: Any
 
 
 @pytest.mark.slow
-def test_accepting_a_large_case_returns_within_2_seconds(logic: SceneLogic, scene: Any) -> None:
+def test_accepting_a_large_case_returns_before_it_is_stored(logic: SceneLogic, scene: Any) -> None:
+    """How soon it returns is measured by Testing/Benchmarks/heartbeat.py."""
     plane = np.random.default_rng(0).integers(-1000, 3000, (1, 512, 512), np.int16)
     image = sitk.GetImageFromArray(np.tile(plane, (300, 1, 1)))
     label_map = sitk.GetImageFromArray(np.repeat(np.uint8([1, 4]), 150 * 512 * 512).reshape(300, 512, 512))
     volume = add_volume(scene, image, "large")
     segmentation = add_segmentation(volume, label_map, LABELS, "drawn")
-    began = time.perf_counter()
     job = logic.accept("balls", volume, segmentation, "train")
-    assert time.perf_counter() - began < 2
+    assert logic.workspace.cases("balls") == []
     finished(job)
+    (case,) = logic.workspace.cases("balls")
+    found = read_label_map(logic.workspace.segmentation_path(case), LABELS)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(label_map))
 
 
 def test_what_cannot_be_accepted_changes_nothing(logic: SceneLogic, scene: Any) -> None:
