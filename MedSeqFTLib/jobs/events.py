@@ -72,6 +72,12 @@ class Event(BaseModel):
     version: str | None = None  # the model version that a finished job made
 
 
+class _OlderEvent(Event):
+    """A line without a checksum, so of an older program, which knew no other fields; or its checksum is damaged."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class EventWriter:
     """Appends events to a file, each with one write. There is one writer at a time: whoever holds the adapting lock."""
 
@@ -109,7 +115,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         WorkspaceError: the file cannot be read.
     """
     data = _read_from(path, offset)
-    whole = data[: data.rfind(b"\n") + 1]
+    whole = data[: _end_of_lines(data)]
     return [_parse(line, path) for line in whole.split(b"\n") if line], offset + len(whole)
 
 
@@ -189,6 +195,8 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
         offset += len(data)
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
+    if _end_of_lines(rest):
+        yield rest
 
 
 def _read_from(path: Path, offset: int, most: int = -1) -> bytes:
@@ -202,20 +210,23 @@ def _read_from(path: Path, offset: int, most: int = -1) -> bytes:
         raise WorkspaceError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
+def _end_of_lines(data: bytes) -> int:
+    """Where the last whole line ends. One with its checksum and a wrong end is damaged, and not still being written."""
+    end = data.rfind(b"\n") + 1
+    return len(data) if _CHECKSUM.search(data[end:-1]) else end
+
+
 def _with_checksum(line: bytes) -> bytes:
     """A flipped bit may leave a line that can be read, with another number in it."""
     return line.removesuffix(b"}") + b',"crc":"%08x"}' % zlib.crc32(line)
 
 
-def _is_as_written(line: bytes) -> bool:
-    """True also for a line of an older program, which has no checksum."""
-    found = _CHECKSUM.search(line)
-    return found is None or int(found[1], 16) == zlib.crc32(line[: found.start()] + b"}")
-
-
 def _parse(line: bytes, path: Path) -> Event:
+    found = _CHECKSUM.search(line)
     try:
-        if not _is_as_written(line):
+        if found is None:
+            return _OlderEvent.model_validate_json(line)
+        if int(found[1], 16) != zlib.crc32(line[: found.start()] + b"}"):
             raise ValueError
         return Event.model_validate_json(line)
     except ValueError:  # pydantic's errors are, too

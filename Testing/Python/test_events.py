@@ -99,8 +99,25 @@ def test_a_file_of_one_torn_line_is_emptied(path):
 
 
 def test_fields_of_a_newer_program_are_ignored(path):
-    path.write_bytes(b'{"time":"2030-01-01T00:00:00Z","kind":"started","schema":9,"gpu_degrees":{"cuda:0":60}}\n')
+    line = b'{"time":"2030-01-01T00:00:00Z","kind":"started","schema":9,"gpu_degrees":{"cuda:0":60}}'
+    path.write_bytes(events_module._with_checksum(line) + b"\n")
     assert [event.kind for event in read_events(path)[0]] == ["started"]
+
+
+def test_a_line_of_an_older_program_has_no_checksum(path):
+    path.write_bytes(b'{"time":"2030-01-01T00:00:00Z","kind":"started"}\n')
+    assert [event.kind for event in read_events(path)[0]] == ["started"]
+
+
+def test_no_flipped_bit_goes_unnoticed(path):
+    """Not in the checksum, either, nor in the end of the last line."""
+    write(path, Event(kind="started"), Event(kind="finished", version="M1"))
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        path.write_bytes(bytes(byte ^ (1 << bit % 8 if place == bit // 8 else 0) for place, byte in enumerate(whole)))
+        told = [event for event in read_events(path)[0] if event.kind == "warning"]
+        assert told and str(path) in told[0].text
+        assert any(event.kind == "warning" for event in thinned_events(path)[0])
 
 
 @pytest.mark.parametrize(
