@@ -209,6 +209,7 @@ def test_a_worker_that_died_shows_its_last_lines(
     assert not ui.adaptResumeButton.enabled and not ui.adaptButton.enabled
     window.wait_until(lambda: ui.adaptButton.text == "Cancel")
     assert ui.adaptButton.enabled and not ui.adaptResumeButton.visible
+    window.wait_until(folder.worker_lives)  # or else it would outlive this test
     window.wait_until(lambda: "step" in ui.adaptProgressLabel.text)
 
 
