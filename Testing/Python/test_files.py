@@ -164,15 +164,15 @@ def test_the_names_of_new_folders_are_on_the_disk(tmp_path: Path, monkeypatch: p
 
 def test_a_document_that_is_no_longer_what_was_written_is_damaged(tmp_path: Path) -> None:
     """A flipped bit may leave valid JSON, with another number in it."""
-    path = tmp_path / "brain.json"
-    write_json(path, a_task())
+    path, task = tmp_path / "brain.json", a_task()
+    write_json(path, task)
     written = path.read_text(encoding="utf-8")
     path.write_text(written.replace("\n", "\r\n"), encoding="utf-8", newline="")
-    assert read_json(path, Task) == a_task()
+    assert read_json(path, Task) == task
     path.write_text(written.replace('"value": 2', '"value": 3'), encoding="utf-8")
     with pytest.raises(WorkspaceError, match=r"brain\.json is damaged: its text does not fit its checksum"):
         read_json(path, Task)
-    path.write_text(a_task().model_dump_json(), encoding="utf-8")  # of an older program
+    path.write_text(task.model_dump_json(), encoding="utf-8")  # of an older program
     assert read_json(path, Task).name == "brain"
 
 
