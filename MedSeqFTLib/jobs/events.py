@@ -127,8 +127,8 @@ def thinned_events(path: Path, most: int = MOST_PROGRESS) -> tuple[list[Event], 
     """
     kept, offset = _Kept(most), 0
     for line in _whole_lines(path):
-        offset += len(line) + 1
-        if line:
+        offset += len(line)
+        if line != b"\n":
             kept.take(line)
     return [_parse(line, path) for line in kept.lines()], offset
 
@@ -189,12 +189,12 @@ def events_of_kind(path: Path, kind: EventKind) -> list[Event]:
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
-    """Without their ends, block by block."""
+    """With their ends, block by block."""
     offset, rest = 0, b""
     while data := _read_from(path, offset, _BLOCK):
         offset += len(data)
         *lines, rest = (rest + data).split(b"\n")
-        yield from lines
+        yield from (line + b"\n" for line in lines)
     if _end_of_lines(rest):
         yield rest
 

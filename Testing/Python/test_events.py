@@ -115,9 +115,12 @@ def test_no_flipped_bit_goes_unnoticed(path):
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         path.write_bytes(bytes(byte ^ (1 << bit % 8 if place == bit // 8 else 0) for place, byte in enumerate(whole)))
-        told = [event for event in read_events(path)[0] if event.kind == "warning"]
+        events, offset = read_events(path)
+        told = [event for event in events if event.kind == "warning"]
         assert told and str(path) in told[0].text
-        assert any(event.kind == "warning" for event in thinned_events(path)[0])
+        thinned = thinned_events(path)
+        assert any(event.kind == "warning" for event in thinned[0])
+        assert thinned[1] == offset
 
 
 @pytest.mark.parametrize(
