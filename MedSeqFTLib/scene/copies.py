@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from MedSeqFTLib.errors import GeometryError, StorageError
 from MedSeqFTLib.imaging.geometry import Geometry, bounding_grid, pasted
 from MedSeqFTLib.imaging.seg_nrrd import Segment, color_text, put_fields
 from MedSeqFTLib.imaging.volumes import write_image
-from MedSeqFTLib.scene.segmentations import BINARY, grid_of_image, images_of, label_values
+from MedSeqFTLib.scene.segmentations import BINARY, grid_of_image, images_of, label_values, with_empty_ones
 from MedSeqFTLib.scene.volumes import image_data_of
 
 Array = NDArray[Any]
@@ -137,8 +137,7 @@ def _tags(segments: Sequence[Any]) -> list[str]:
 def _with_values(segments: Sequence[Segment], layer: Array) -> tuple[list[Segment], Array]:
     """Segments without voxels get a value of their own in the first layer, as in Slicer's files."""
     values = [int(layer.max()), *(segment.value for segment in segments if segment.layer == 0)]
-    free = iter(range(max(values) + 1, 65536))
-    placed = [replace(s, layer=0, value=next(free)) if s.layer < 0 else s for s in segments]
+    placed = with_empty_ones(segments, 0, max(values))
     largest = max(segment.value for segment in placed)
     return placed, layer if largest < 256 else layer.astype(np.uint16)
 

@@ -90,7 +90,7 @@ def drawn_on(node: Any, grid: Geometry) -> Drawn:
     layers = [pasted(label_values(image), own, common, where) for image, own in zip(images, grids, strict=True)]
     if any(segment.layer < 0 for segment in segments):
         layers.append(np.zeros(common.size[::-1], np.uint16))
-    return Drawn(where, layers, _with_empty_ones(segments, len(layers) - 1), common)
+    return Drawn(where, layers, with_empty_ones(segments, len(layers) - 1), common)
 
 
 def images_of(node: Any) -> tuple[list[Any], list[Segment]]:
@@ -202,9 +202,9 @@ def _segment(node: Any, index: int, images: list[Any]) -> Segment:
     )
 
 
-def _with_empty_ones(segments: Sequence[Segment], layer: int) -> list[Segment]:
-    """Segments without voxels get a layer of zeros, and each a value there."""
-    values = iter(range(1, _LARGEST))
+def with_empty_ones(segments: Sequence[Segment], layer: int, taken: int = 0) -> list[Segment]:
+    """Segments without voxels get a layer, and each a value there above those that are `taken`."""
+    values = iter(range(taken + 1, _LARGEST + 1))
     return [replace(s, layer=layer, value=next(values)) if s.layer < 0 else s for s in segments]
 
 

@@ -48,7 +48,7 @@ class Log:
     def against(self, actual: Mapping[str, str]) -> AuditResult:
         """Compare with documents of the same moment: their names and hashes."""
         problems = list(self.problems)
-        if not len(self.chain.entries) and not problems:
+        if not self.chain.entries and not problems:
             if set(actual) <= {WORKSPACE_FILE}:  # nothing was done yet
                 return AuditResult(0, FIRST, ())
             problems.append(f"{AUDIT_FILE} is missing: nothing can be checked against it.")
