@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from MedSeqFTLib.commands.computing import chosen_compute
 from MedSeqFTLib.commands.console import (
     HERE,
     JsonOption,
@@ -64,7 +65,6 @@ def landscape(
     import_monai()
     from MedSeqFTLib.evaluation.landscape import LandscapeSettings
     from MedSeqFTLib.learning.analysis import FixedBatches, analyse_landscape, save_landscapes
-    from MedSeqFTLib.models.compute import choose_compute
     from MedSeqFTLib.workspace.schema import Role
 
     names = _names(versions)
@@ -74,7 +74,7 @@ def landscape(
             opened,
             list(names),
             task,
-            choose_compute(device, "float32"),  # rounding to bfloat16 would roughen the loss
+            chosen_compute(device, "float32"),  # rounding to bfloat16 would roughen the loss
             reading=reading,
             data=FixedBatches(Role(cases), batches, seed),
             settings=settings,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from MedSeqFTLib.commands.computing import chosen_compute
 from MedSeqFTLib.commands.console import print_table, progress_bar, say, warn
 from MedSeqFTLib.commands.watching import duration
 
@@ -57,12 +58,11 @@ def benchmark(
     import_monai()
     from MedSeqFTLib.learning.benchmark.session import Session
     from MedSeqFTLib.learning.runtime import use_threads
-    from MedSeqFTLib.models.compute import choose_compute
 
     use_threads(computing.threads)  # the import and the estimate keep to them, too
     session = Session(wanted, source, data or source.parent, folder or Path(f"benchmark-{source.stem}"))
     if dry_run:
-        _say_plan(session, choose_compute(computing.device, computing.precision))
+        _say_plan(session, chosen_compute(computing.device, computing.precision))
         return
     if leader is None:
         _lead(session, computing, processes, report_only)

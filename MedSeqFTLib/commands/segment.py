@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from MedSeqFTLib.commands.computing import chosen_compute
 from MedSeqFTLib.commands.console import (
     HERE,
     JsonOption,
@@ -16,7 +17,6 @@ from MedSeqFTLib.commands.console import (
     print_table,
     progress_bar,
     say,
-    warn,
 )
 
 if TYPE_CHECKING:
@@ -40,16 +40,12 @@ def segment(
 
     import_monai()
     from MedSeqFTLib.learning.preflight import version_for
-    from MedSeqFTLib.learning.runtime import idle_gpu
     from MedSeqFTLib.learning.segmenting import segment_volume
-    from MedSeqFTLib.models.compute import choose_compute
     from MedSeqFTLib.workspace.segmentations import segmentation_path
 
     reading: Reading = "single-model" if single_model else "per-task"
     version_for(opened, task, version, reading)
-    compute = choose_compute(device)
-    if passed_over := idle_gpu(compute.device, device):
-        warn(passed_over)
+    compute = chosen_compute(device)
     with progress_bar() as bar:
         line = bar.add_task("segmenting", total=None)
         record = segment_volume(

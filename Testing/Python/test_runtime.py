@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from learning_samples import Notes
 
+from MedSeqFTLib.commands.computing import chosen_compute
 from MedSeqFTLib.errors import WorkspaceError
 from MedSeqFTLib.jobs.environment import environment
 from MedSeqFTLib.learning.runtime import MeasuredPrecision, described, settle_compute
@@ -71,6 +72,16 @@ def test_a_gpu_that_cannot_be_used_is_not_passed_over_in_silence(
     assert warning.startswith("The GPU cannot be used (CUDA error: out of memory): this is computed on the processor")
     settle_compute(AUTO, tmp_path, notes)  # the processor was asked for
     assert len(notes.warnings) == 1
+
+
+def test_commands_do_not_pass_over_a_gpu_in_silence_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu_without_memory(monkeypatch)
+    assert chosen_compute("cpu", "float32").device.type == "cpu"
+    assert capsys.readouterr().err == ""
+    assert chosen_compute("auto", "float32").device.type == "cpu"
+    assert "The GPU cannot be used (CUDA error: out of memory)" in capsys.readouterr().err
 
 
 def test_the_advice_tells_a_gpu_that_fails_from_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
