@@ -114,5 +114,5 @@ def expected_selection(settings: AdaptSettings, cases: int) -> list[tuple[str, f
 
 
 def imitates_earlier(settings: AdaptSettings) -> bool:
-    """Whether stage B imitates the parent on the buffers of earlier tasks."""
+    """Whether stage B imitates anybody on the buffers of earlier tasks."""
     return settings.distil_earlier_tasks and settings.stage_b_data != "task"

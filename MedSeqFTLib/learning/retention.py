@@ -1,8 +1,8 @@
 """K&G RFT: the losses of stage A (knowledge) and stage B (generalization), as docs/method.md declares them.
 
 Stage A fine-tunes everything on the task; a frozen teacher keeps the encoder's features on the buffers in place.
-Stage B leaves the parent's weights frozen and lets low-rank adapters learn to do what stage A's result does; for
-earlier tasks they learn to do what the parent does. The form of both losses is our choice.
+Stage B leaves the parent's weights frozen and lets low-rank adapters learn to do what stage A's result does; on
+earlier tasks they learn to do what those tasks' own models do. The form of both losses is our choice.
 """
 
 from __future__ import annotations

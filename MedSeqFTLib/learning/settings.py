@@ -88,7 +88,8 @@ class AdaptSettings(Settings):
     served_by: Literal["stage A", "stage B"] = "stage A"  # which model segments the task: F_t, or M_t with h_t
     distil: Literal["features and logits", "features", "logits"] = "features and logits"
     distil_earlier_tasks: bool = True
-    earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating the parent on earlier tasks, in stage B
+    earlier_teacher: Literal["own models", "parent"] = "own models"  # each earlier task's F_i, or M_{t-1}
+    earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating earlier tasks' teachers, in stage B
     earlier_each_step: Literal["all tasks", "one task"] = "all tasks"
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32

@@ -18,7 +18,7 @@ from MedSeqFTLib.learning.training import Losses, Training
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
 from MedSeqFTLib.models.head import Head, build_head
-from MedSeqFTLib.models.weights import chain_head, frozen, load_backbone, load_head
+from MedSeqFTLib.models.weights import chain_head, frozen, load_backbone, load_head, load_task_model
 from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role, TaskPlan
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -107,6 +107,19 @@ def parent_heads(context: Context) -> dict[str, Head]:
         task: frozen(load_head(context.workspace, context.parent, chain_head(task), plan), context.compute.device)
         for task, plan in context.earlier.items()
     }
+
+
+def own_model(context: Context, task: str) -> tuple[Backbone, Head]:
+    """F_i and its head, frozen: what the newest stage on an earlier task in this lineage was served by.
+
+    Raises WorkspaceError if a file is missing or damaged.
+    """
+    version = context.parent
+    while version.task != task:
+        assert version.parent is not None, "the parent has a head for every earlier task"
+        version = context.workspace.version(version.parent)
+    backbone, head = load_task_model(context.workspace, version)
+    return frozen(backbone, context.compute.device), frozen(head, context.compute.device)
 
 
 def trainable_copies(heads: Mapping[str, Head]) -> dict[str, Head]:

@@ -23,7 +23,7 @@ from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
 from MedSeqFTLib.learning.settings import AdaptSettings, StrategySettings
-from MedSeqFTLib.learning.stages import Context, first_head, parent_backbone, task_sampler
+from MedSeqFTLib.learning.stages import Context, first_head, own_model, parent_backbone, task_sampler
 from MedSeqFTLib.learning.strategies.base import Learned, Strategy
 from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
 from MedSeqFTLib.learning.strategies.multi_task import mixed
@@ -269,6 +269,7 @@ def test_stage_a_holds_features_near_the_teacher(tmp_path: Path, workspace: Work
         {"distil": "features"},
         {"distil": "logits"},
         {"distil_earlier_tasks": False},
+        {"earlier_teacher": "parent"},
         {"stage_b_base": "foundation"},
         {"stage_b_bank": 2},
         {"lora_rank": 1},
@@ -291,6 +292,35 @@ def by_default(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Mode
     folder = tmp_path_factory.mktemp("default")
     workspace = Workspace.open(shutil.copytree(template, folder / "workspace"))
     return stage("medseqft", context(workspace, folder / "a", SECOND, workspace.version("M1")))[0]
+
+
+def test_what_the_chain_forgot_comes_back_from_the_tasks_own_model(tmp_path: Path, workspace: Workspace) -> None:
+    """M2 forgot the first task; only F_1 can still teach it to M3."""
+    image = task_sampler(context(workspace, tmp_path / "image", FIRST, workspace.version("M0"))).batch(0).image
+    own, head = own_model(context(workspace, tmp_path / "look", SECOND, workspace.version("M1")), FIRST)
+    wanted = head(own(image)).softmax(1)
+
+    forgetful, _ = stage(
+        "medseqft", context(workspace, tmp_path / "m2", SECOND, workspace.version("M1"), distil_earlier_tasks=False)
+    )
+
+    def missed(teacher: str) -> float:
+        steps = {"stage_b_steps": 40, "stage_b_learning_rate": 2e-2, "lora_rank": 4}
+        start = context(workspace, tmp_path / teacher, SECOND, forgetful, earlier_teacher=teacher, **steps)
+        after, _ = stage("medseqft", start)
+        return float((answers(workspace, after, FIRST, image) - wanted).abs().mean())
+
+    assert missed("own models") < 0.7 * missed("parent")
+
+
+def test_the_own_model_of_an_earlier_task_is_the_newest_of_the_lineage(tmp_path: Path, workspace: Workspace) -> None:
+    again, _ = stage("medseqft", context(workspace, tmp_path / "a", FIRST, workspace.version("M1")))
+    aside, _ = stage("medseqft", context(workspace, tmp_path / "b", FIRST, workspace.version("M1"), stage_a_steps=3))
+    second, _ = stage("medseqft", context(workspace, tmp_path / "c", SECOND, again))
+    found, _ = own_model(context(workspace, tmp_path / "d", SECOND, second), FIRST)
+    stored = {version.id: tensors(workspace, version, TASK_BACKBONE) for version in (again, aside)}
+    assert all(torch.equal(value, stored[again.id][name]) for name, value in found.state_dict().items())
+    assert any(not torch.equal(value, stored[aside.id][name]) for name, value in found.state_dict().items())
 
 
 def test_the_task_can_be_served_by_the_model_that_is_handed_on(tmp_path: Path, workspace: Workspace) -> None:

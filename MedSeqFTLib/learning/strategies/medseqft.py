@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from peft import PeftModel
@@ -20,6 +20,7 @@ from MedSeqFTLib.learning.stages import (
     TaskModel,
     buffer_samplers,
     first_head,
+    own_model,
     parent_backbone,
     parent_heads,
     task_sampler,
@@ -48,8 +49,8 @@ class MedSeqFT(Strategy):
         | BUFFER_SETTINGS
         | frozenset(
             "stage_a_teacher feature_weight feature_interval stage_b_steps stage_b_learning_rate stage_b_base "
-            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_weight "
-            "earlier_each_step lora_rank lora_alpha".split()
+            "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_teacher "
+            "earlier_weight earlier_each_step lora_rank lora_alpha".split()
         )
     )
 
@@ -99,7 +100,7 @@ def _retention(context: Context, backbone: Backbone) -> Losses:
 
 
 def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path, name: str = STAGE_B) -> ChainModel:
-    """A low-rank change that imitates `teacher` on the task, and the parent on earlier tasks.
+    """A low-rank change that imitates `teacher` on the task, and on earlier tasks their own models or the parent.
 
     The adapter is written to `adapter_folder` in peft's format before it is merged.
     """
@@ -152,12 +153,12 @@ def _earlier(
     settings, compute = context.settings, context.compute
     if not imitates_earlier(settings):
         return ()
-    parent = _parent(context, student)
+    teacher = _teachers(context, student, before)
     return [
         Imitation(
             student,
             heads[task],
-            Teacher(parent, before[task], data, compute, settings.stage_b_bank),
+            Teacher(*teacher(task), data, compute, settings.stage_b_bank),
             settings,
             compute,
             f"{task} ",
@@ -165,6 +166,16 @@ def _earlier(
         )
         for task, data in buffer_samplers(context, list(before)).items()
     ]
+
+
+def _teachers(
+    context: Context, student: PeftModel, before: Mapping[str, Head]
+) -> Callable[[str], tuple[Callable[[Tensor], Features], Head]]:
+    """Who knows an earlier task best, backbone and head: its own model, or what the parent still knows of it."""
+    if context.settings.earlier_teacher == "own models":
+        return lambda task: own_model(context, task)
+    parent = _parent(context, student)
+    return lambda task: (parent, before[task])
 
 
 class _WithoutAdapters:
