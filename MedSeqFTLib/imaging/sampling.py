@@ -69,8 +69,8 @@ class PatchSampler:
     def __init__(
         self, cases: Sequence[PreparedCase], patch: Index3, batch_size: int, seed: int, augment: bool = True
     ) -> None:
+        self.patch = patch
         self._cases = cases
-        self._patch = patch
         self._batch_size = batch_size
         self._seed = seed
         self._augment = augmentation(patch) if augment else None
@@ -86,8 +86,8 @@ class PatchSampler:
         case = self._cases[in_shuffled_order(index, len(self._cases), self._seed)]
         start = self._start(case, random)
         sample = {
-            IMAGE: torch.from_numpy(case.image_crop(start, self._patch))[None],
-            LABELS: torch.from_numpy(case.label_crop(start, self._patch))[None],
+            IMAGE: torch.from_numpy(case.image_crop(start, self.patch))[None],
+            LABELS: torch.from_numpy(case.label_crop(start, self.patch))[None],
         }
         if self._augment is not None:
             self._augment.set_random_state(seed=int(random.integers(2**31)))
@@ -99,10 +99,10 @@ class PatchSampler:
         if case.foreground and random.random() < FOREGROUND_SHARE:
             positions = case.foreground[list(case.foreground)[random.integers(len(case.foreground))]]
             centre: NDArray[np.int32] = positions[random.integers(len(positions))]
-            jitter = random.integers(-(self._patch[0] // 8), self._patch[0] // 8 + 1, 3)
-            start = centre + jitter - np.array(self._patch) // 2
-            return clamped(start, case.shape, self._patch)
-        return random_start(case.shape, self._patch, random.random(3))
+            jitter = random.integers(-(self.patch[0] // 8), self.patch[0] // 8 + 1, 3)
+            start = centre + jitter - np.array(self.patch) // 2
+            return clamped(start, case.shape, self.patch)
+        return random_start(case.shape, self.patch, random.random(3))
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def expected_stages(settings: AdaptSettings, earlier: int) -> list[tuple[str, fl
     looks = settings.stage_a_teacher != "none" and settings.feature_weight > 0 and settings.selection != "none"
     stage_a_step = 1.0 + (_RETENTION_STEPS / settings.feature_interval if looks else 0.0)
     others = earlier if imitates_earlier(settings) and settings.buffers == "all tasks" else 0
-    imitated = 1 + (others if settings.earlier_each_step == "all tasks" else min(others, 1))
+    imitated = 1 + min(others, settings.earlier_volume or others)  # as if all patches had one size
     return [
         (STAGE_A, stage_a_step * settings.stage_a_steps),
         (STAGE_B, _IMITATION_STEPS * imitated * settings.stage_b_steps),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import accumulate
 
 import torch
 from monai.losses import DiceCELoss
@@ -99,12 +102,33 @@ def in_turn(*terms: Losses) -> Losses:
     return losses
 
 
-def every(interval: int, term: Losses) -> Losses:
-    """A term on every `interval`-th step only, seeing consecutive steps of its own, with as much weight in all."""
+def affordable(terms: Sequence[Losses], costs: Sequence[int], budget: Fraction) -> Losses:
+    """Terms in turn, as many as a step can afford, with more weight the rarer they are: the same pull on average.
+
+    Each sees consecutive steps of its own. A budget of all costs or more affords every term in every step.
+
+    Args:
+        costs: of the terms, for instance in voxels.
+        budget: for every step, in the same unit; what is saved is spent later.
+    """
+    total = sum(costs)
+    budget = min(budget, Fraction(total))
+    spent_before = list(accumulate(costs, initial=0))[:-1]  # in a round, by the place of a term
+
+    def begun(money: Fraction) -> int:
+        """How many terms come before so much is spent."""
+        rounds, rest = divmod(money, total)
+        return int(rounds) * len(terms) + bisect_left(spent_before, rest)
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        if step % interval:
+        if not terms:
             return {}
-        return {name: interval * value for name, value in term(step // interval).items()}
+        numbers = range(begun(step * budget), begun((step + 1) * budget))
+        rare = float(total / budget)
+        return {
+            name: rare * value
+            for number in numbers
+            for name, value in terms[number % len(terms)](number // len(terms)).items()
+        }
 
     return losses

@@ -77,7 +77,7 @@ class AdaptSettings(Settings):
     stage_a_learning_rate: Rate = 5e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
-    feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
+    feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # steps between two looks at a buffer, on average
     stage_b_steps: Steps = 175
     stage_b_learning_rate: Rate = 5e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far
@@ -90,7 +90,7 @@ class AdaptSettings(Settings):
     distil_earlier_tasks: bool = True
     earlier_teacher: Literal["own models", "parent"] = "own models"  # each earlier task's F_i, or M_{t-1}
     earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating earlier tasks' teachers, in stage B
-    earlier_each_step: Literal["all tasks", "one task"] = "all tasks"
+    earlier_volume: Annotated[float, Field(ge=0, le=1000)] = 2.0  # of earlier tasks' patches in a step; 0: all of them
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32
     foundation: Literal["starter", "new"] = "starter"  # M0, where the workspace has none yet
@@ -143,6 +143,7 @@ PRESETS: dict[str, dict[str, int]] = {
         "pretrain_steps": 1000,
         "selection_passes": 1000,
         "cross_validation": 3,
+        "earlier_volume": 0,
     },
 }
 

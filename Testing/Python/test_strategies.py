@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.forecast import expected_stages
-from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn
+from MedSeqFTLib.learning.losses import TaskLoss, affordable, in_turn
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
@@ -29,6 +30,7 @@ from MedSeqFTLib.learning.strategies.ewc import IMPORTANCE
 from MedSeqFTLib.learning.strategies.multi_task import mixed
 from MedSeqFTLib.learning.strategies.names import STRATEGIES
 from MedSeqFTLib.learning.strategies.registry import REGISTRY
+from MedSeqFTLib.learning.training import Losses
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.lora import attach_lora, merge, start_like
 from MedSeqFTLib.models.networks import build_backbone
@@ -270,6 +272,7 @@ def test_stage_a_holds_features_near_the_teacher(tmp_path: Path, workspace: Work
         {"distil": "logits"},
         {"distil_earlier_tasks": False},
         {"earlier_teacher": "parent"},
+        {"earlier_volume": 0.5},
         {"stage_b_base": "foundation"},
         {"stage_b_bank": 2},
         {"lora_rank": 1},
@@ -380,22 +383,44 @@ def test_a_kept_target_is_what_the_teacher_would_say_again(tmp_path: Path, works
     assert all(torch.equal(a, b) for a, b in zip(again.features, anew.features, strict=True))
 
 
+def counted(name: str, seen: list[tuple[str, int]]) -> Losses:
+    """A term that notes its steps."""
+
+    def loss(step: int) -> dict[str, Tensor]:
+        seen.append((name, step))
+        return {name: torch.ones(())}
+
+    return loss
+
+
 def test_terms_take_turns_and_keep_their_own_count() -> None:
     seen: list[tuple[str, int]] = []
-
-    def term(name: str):  # type: ignore[no-untyped-def]
-        def loss(step: int) -> dict[str, Tensor]:
-            seen.append((name, step))
-            return {name: torch.ones(())}
-
-        return loss
-
-    losses = in_turn(term("a"), term("b"))
+    losses = in_turn(counted("a", seen), counted("b", seen))
     assert [list(losses(step)) for step in range(4)] == [["a"], ["b"], ["a"], ["b"]]
     assert seen == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    rare = every(3, term("c"))
-    assert [{k: float(v) for k, v in rare(step).items()} for step in range(4)] == [{"c": 3.0}, {}, {}, {"c": 3.0}]
     assert in_turn()(7) == {}
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget"),
+    [((1,), 1 / 4), ((3, 3), 2), ((27, 27, 8), 16), ((1, 1), 2), ((1, 2), 9), ((5,), Fraction(1, 3)), ((), 2)],
+)
+def test_terms_come_as_often_as_a_step_can_afford_them(costs: tuple[int, ...], budget: float) -> None:
+    seen: list[tuple[str, int]] = []
+    terms = [counted(str(number), seen) for number in range(len(costs))]
+    losses, steps = affordable(terms, costs, Fraction(budget)), 120
+    pulls = [losses(step) for step in range(steps)]
+    spent = [sum(costs[int(name)] for name in pull) for pull in pulls]
+    for step in range(steps):
+        assert sum(spent[: step + 1]) < (step + 1) * budget + max(costs, default=0)
+    for number in range(len(costs)):
+        own = [step for name, step in seen if name == str(number)]
+        assert own == list(range(len(own))), "each sees consecutive steps of its own"
+        pull = sum(float(found.get(str(number), 0)) for found in pulls)
+        rarely = max(1.0, float(sum(costs) / budget))
+        assert abs(pull - steps) <= rarely, "the same pull on average, however rare"
+    if costs and budget >= sum(costs):
+        assert all(len(pull) == len(costs) for pull in pulls)
 
 
 @pytest.mark.parametrize("rank", [65, 256])
@@ -504,7 +529,8 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
     ("changes", "steps"),
     [
         ({}, 3),
-        ({"earlier_each_step": "one task"}, 2),
+        ({"earlier_volume": 1}, 2),
+        ({"earlier_volume": 0}, 3),
         ({"distil_earlier_tasks": False}, 1),
         ({"stage_b_data": "task"}, 1),
         ({"buffers": "this task"}, 1),

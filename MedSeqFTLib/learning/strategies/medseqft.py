@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from math import prod
 from pathlib import Path
 
 from peft import PeftModel
@@ -11,7 +13,7 @@ from torch import Tensor
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.sampling import PatchSampler
 from MedSeqFTLib.learning.forecast import STAGE_A, STAGE_B, expected_stages, imitates_earlier, second_part
-from MedSeqFTLib.learning.losses import TaskLoss, every, in_turn, together
+from MedSeqFTLib.learning.losses import TaskLoss, affordable, together
 from MedSeqFTLib.learning.retention import FeatureRetention, Imitation, Teacher
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import (
@@ -37,7 +39,6 @@ from MedSeqFTLib.models.weights import frozen, load_backbone
 
 ADAPTER = "adapter"
 HALF = 0.5  # of a batch: what stage B draws of the task, and of an earlier one
-_IN_STEP = {"one task": in_turn, "all tasks": together}  # how the losses of earlier tasks share the steps
 
 
 class MedSeqFT(Strategy):
@@ -50,7 +51,7 @@ class MedSeqFT(Strategy):
         | frozenset(
             "stage_a_teacher feature_weight feature_interval stage_b_steps stage_b_learning_rate stage_b_base "
             "stage_b_start stage_b_data stage_b_bank served_by distil distil_earlier_tasks earlier_teacher "
-            "earlier_weight earlier_each_step lora_rank lora_alpha".split()
+            "earlier_weight earlier_volume lora_rank lora_alpha".split()
         )
     )
 
@@ -81,7 +82,7 @@ def stage_a(context: Context, name: str = STAGE_A) -> TaskModel:
     model = TaskModel(parent_backbone(context), first_head(context))
     losses = together(
         TaskLoss(model.backbone, model.head, task_sampler(context), context.compute),
-        every(settings.feature_interval, _retention(context, model.backbone)),
+        _retention(context, model.backbone),
     )
     modules = {"backbone": model.backbone, "head": model.head}
     train(context, name, modules, losses, settings.stage_a_steps, settings.stage_a_learning_rate)
@@ -92,11 +93,16 @@ def _retention(context: Context, backbone: Backbone) -> Losses:
     settings = context.settings
     version = {"parent": context.parent, "foundation": context.foundation}.get(settings.stage_a_teacher)
     if version is None or not settings.feature_weight:
-        return in_turn()
+        return together()
     teacher = frozen(load_backbone(context.workspace, version), context.compute.device)
-    samplers = buffer_samplers(context, list(context.buffers)).values()
-    weight, compute = settings.feature_weight, context.compute
-    return in_turn(*(FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in samplers))
+    buffers = list(buffer_samplers(context, list(context.buffers)).values())
+    weight, compute = settings.feature_weight / max(1, len(buffers)), context.compute
+    terms = [FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in buffers]
+    return affordable(terms, _voxels(buffers), Fraction(prod(context.plan.patch), settings.feature_interval))
+
+
+def _voxels(data: Sequence[PatchSampler]) -> list[int]:
+    return [prod(sampler.patch) for sampler in data]
 
 
 def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path, name: str = STAGE_B) -> ChainModel:
@@ -117,7 +123,7 @@ def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path, name: st
     )
     losses = together(
         Imitation(student, heads[context.task], task, settings, context.compute),
-        _IN_STEP[settings.earlier_each_step](*_earlier(context, student, heads, before)),
+        _earlier(context, student, heads, before),
     )
     modules = {"student": student, **{f"head of {name}": head for name, head in heads.items()}}
     train(context, name, modules, losses, settings.stage_b_steps, settings.stage_b_learning_rate)
@@ -147,14 +153,13 @@ def _task_data(context: Context) -> PatchSampler:
     return own[context.task]
 
 
-def _earlier(
-    context: Context, student: PeftModel, heads: dict[str, Head], before: dict[str, Head]
-) -> Sequence[Imitation]:
+def _earlier(context: Context, student: PeftModel, heads: Mapping[str, Head], before: Mapping[str, Head]) -> Losses:
     settings, compute = context.settings, context.compute
     if not imitates_earlier(settings):
-        return ()
+        return together()
     teacher = _teachers(context, student, before)
-    return [
+    samplers = buffer_samplers(context, list(before))
+    terms = [
         Imitation(
             student,
             heads[task],
@@ -164,8 +169,11 @@ def _earlier(
             f"{task} ",
             settings.earlier_weight,
         )
-        for task, data in buffer_samplers(context, list(before)).items()
+        for task, data in samplers.items()
     ]
+    costs = _voxels(list(samplers.values()))
+    volume = Fraction(settings.earlier_volume) * prod(context.plan.patch)
+    return affordable(terms, costs, volume or Fraction(sum(costs)))
 
 
 def _teachers(
