@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.events import events_of_kind, last_event
 from MedSeqFTLib.jobs.job import JobFolder
 from MedSeqFTLib.learning.folds import plan_folds
 from MedSeqFTLib.learning.forecast import expected_adaptation, next_adaptation
-from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.learning.settings import AdaptSettings, of_job
 from MedSeqFTLib.workspace.schema import ModelVersion
 from MedSeqFTLib.workspace.workspace import Workspace
 
@@ -50,14 +51,18 @@ class _Measured(NamedTuple):
 
 
 def _measured(workspace: Workspace, folder: JobFolder) -> _Measured | None:
-    """None of a job that is not finished or was resumed: its pauses are no work."""
+    """None of a job that is not finished, was resumed (its pauses are no work), or is of another MedSeqFT."""
     last = last_event(folder.events_path)
     if last is None or last.kind != "finished" or last.version is None:
         return None
     starts, stages = (events_of_kind(folder.events_path, kind) for kind in ("started", "stage"))
     if len(starts) != 1 or not stages:
         return None
-    work = _units(_work_of(workspace.version(last.version), AdaptSettings.model_validate(folder.job.settings)))
+    try:
+        settings = of_job(AdaptSettings, folder.job.settings)
+    except InputError:  # its settings were others
+        return None
+    work = _units(_work_of(workspace.version(last.version), settings))
     began = stages[0].time
     return _Measured((began - starts[0].time).total_seconds(), (last.time - began).total_seconds() / work)
 

@@ -19,7 +19,7 @@ from MedSeqFTLib.learning.promotion import promote_if_better
 from MedSeqFTLib.learning.publishing import published_by
 from MedSeqFTLib.learning.runtime import settle_compute
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
-from MedSeqFTLib.learning.settings import AdaptSettings
+from MedSeqFTLib.learning.settings import AdaptSettings, of_job
 from MedSeqFTLib.learning.stage_version import publish_stage
 from MedSeqFTLib.learning.stages import Context
 from MedSeqFTLib.learning.strategies.medseqft import MedSeqFT
@@ -59,7 +59,7 @@ class Adaptation:
 
     def run(self) -> ModelVersion:
         """Everything up to the published version."""
-        settings = AdaptSettings.model_validate(self.job.settings)
+        settings = of_job(AdaptSettings, self.job.settings)
         check_adaptable(self.workspace, self.task_name, settings)
         self.reporter.plan(next_adaptation(self.workspace, self.task_name, settings))
         compute = settle_compute(settings, self.reporter.folder, self.reporter)

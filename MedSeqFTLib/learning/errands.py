@@ -27,6 +27,7 @@ from MedSeqFTLib.learning.errand_settings import (
     SegmentSettings,
 )
 from MedSeqFTLib.learning.progress import Job, Reporter
+from MedSeqFTLib.learning.settings import of_job
 from MedSeqFTLib.workspace.cases import SameScanError
 from MedSeqFTLib.workspace.files import write_json
 from MedSeqFTLib.workspace.schema import Case, Document, Segmentation, Task
@@ -46,7 +47,7 @@ def run_segmentation(workspace: Workspace, job: Job, reporter: Reporter) -> None
 
     if _is_finished(reporter.folder):
         return
-    settings = SegmentSettings.model_validate(job.settings)
+    settings = of_job(SegmentSettings, job.settings)
     compute = settle_compute(settings, reporter.folder, reporter)
     record, reason = _segmented(workspace, job, settings, compute, reporter)
     if record is None and compute.device.type != "cpu":
@@ -93,7 +94,7 @@ def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Store a case. Raises as `accept`."""
     if _is_finished(reporter.folder):
         return
-    settings = AcceptSettings.model_validate(job.settings)
+    settings = of_job(AcceptSettings, job.settings)
     task, folder = workspace.task(_task(job)), reporter.folder / INPUT_FOLDER
     image, segmentation = folder / settings.image, folder / settings.segmentation
     reporter.stage("accept", 1)
@@ -105,7 +106,7 @@ def run_acceptance(workspace: Workspace, job: Job, reporter: Reporter) -> None:
 
 def run_export(workspace: Workspace, job: Job, reporter: Reporter) -> None:
     """Write files for other programs. Raises as `export`."""
-    settings = ExportSettings.model_validate(job.settings)
+    settings = of_job(ExportSettings, job.settings)
     reporter.stage("export", len(settings.names))
     for done, name in enumerate(settings.names, start=1):
         export(workspace, _task(job), name, Path(settings.folder), settings.version, settings.overwrite)

@@ -18,7 +18,7 @@ from MedSeqFTLib.learning.forecast import FOUNDATION
 from MedSeqFTLib.learning.progress import Job, Reporter
 from MedSeqFTLib.learning.publishing import publish_pretrained, published_by
 from MedSeqFTLib.learning.runtime import right_compute, settle_compute
-from MedSeqFTLib.learning.settings import ImageGroup, PretrainSettings
+from MedSeqFTLib.learning.settings import ImageGroup, PretrainSettings, of_job
 from MedSeqFTLib.learning.training import Training
 from MedSeqFTLib.models.backbone import Backbone
 from MedSeqFTLib.models.compute import Compute
@@ -35,7 +35,7 @@ def run_pretraining(workspace: Workspace, job: Job, reporter: Reporter) -> str:
 
     Returns the id of the foundation version.
     """
-    settings = PretrainSettings.model_validate(job.settings)
+    settings = of_job(PretrainSettings, job.settings)
     published = published_by(workspace, job.id, "foundation")
     if published:
         return published.id

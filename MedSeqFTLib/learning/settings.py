@@ -5,7 +5,8 @@ Which of these come from the paper and which are our own choices is told in docs
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -132,6 +133,24 @@ class StrategySettings(AdaptSettings):
     def of(cls, settings: AdaptSettings) -> StrategySettings:
         """The settings themselves, or with the defaults of this class where they say nothing."""
         return settings if isinstance(settings, cls) else cls(**settings.model_dump())
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def of_job(kind: type[S], values: Mapping[str, object]) -> S:
+    """The settings that a job was started with.
+
+    Raises:
+        InputError: another version of MedSeqFT started it, and this one knows other settings.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            f"This job was started by another version of MedSeqFT, whose settings cannot be used now: {explain(error)}. "
+            "Start a new job."
+        ) from error
 
 
 PRESETS: dict[str, dict[str, int]] = {

@@ -147,6 +147,16 @@ def test_a_segmentation_is_exported_on_the_grid_of_its_scan(
         segment_volume(workspace, "balls", tmp_path / "new scan.nrrd", choose_compute("cpu"), version="M2")
 
 
+def test_a_job_that_another_version_started_is_refused_with_its_unknown_setting(tmp_path: Path) -> None:
+    workspace = ball_workspace(tmp_path, train=1, validation=1)
+    job = control.new_job(workspace, "adapt", "balls", {"a_setting_of_old": "one task"})
+    folder = control.start_job(workspace, job)
+    *_, last = control.watch(folder, interval=0.1)
+    assert folder.state() == "failed"
+    assert last.text.startswith("This job was started by another version of MedSeqFT")
+    assert "field a_setting_of_old: " in last.text
+
+
 def test_nothing_new_to_learn_is_refused(learned: tuple[Workspace, list[ModelVersion], Path]) -> None:
     workspace, _, _ = learned
     with pytest.raises(InputError, match="no new training case: version M1 has learned all 3"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import workspace_samples as samples
+from pydantic import JsonValue
 
 from MedSeqFTLib.jobs import control
 from MedSeqFTLib.jobs.estimate import Estimate, estimate
@@ -35,9 +36,10 @@ def workspace(tmp_path: Path) -> Workspace:
     return found
 
 
-def a_job(workspace: Workspace, preset: str, *moments: tuple[str, float], text: str = "") -> str:
+def a_job(workspace: Workspace, preset: str, *moments: tuple[str, float], text: str = "", **unknown: JsonValue) -> str:
     """What a job would have left behind: kinds of events and their seconds since the beginning."""
-    job = control.new_job(workspace, "adapt", "brain", adapt_settings(preset, {}).model_dump(mode="json"))
+    settings = adapt_settings(preset, {}).model_dump(mode="json")
+    job = control.new_job(workspace, "adapt", "brain", {**settings, **unknown})
     folder = job_folder(workspace, job.id)
     folder.path.mkdir(parents=True)
     write_json(folder.path / "job.json", job)
@@ -54,6 +56,13 @@ def test_nothing_is_guessed_before_anything_was_measured(workspace: Workspace) -
     a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("failed", 9))
     a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("started", 500), ("stage", 505), ("finished", 900))
     assert estimate(workspace, "brain", BALANCED).seconds is None  # it failed; it was resumed
+
+
+def test_a_job_of_another_version_with_other_settings_tells_nothing(workspace: Workspace) -> None:
+    a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("finished", 900), a_setting_of_old="one task")
+    assert estimate(workspace, "brain", BALANCED).seconds is None
+    a_job(workspace, "balanced", ("started", 0), ("stage", 5), ("finished", 900))
+    assert estimate(workspace, "brain", BALANCED).seconds is not None
 
 
 def test_the_same_again_takes_as_long_and_more_work_longer(workspace: Workspace) -> None:
