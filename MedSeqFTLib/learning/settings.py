@@ -148,7 +148,7 @@ def of_job(kind: type[S], values: Mapping[str, object]) -> S:
         return kind.model_validate(values)
     except ValidationError as error:
         raise InputError(
-            f"This job was started by another version of MedSeqFT, whose settings cannot be used now: {explain(error)}. "
+            f"This job was started by another version of MedSeqFT, whose settings cannot be used: {explain(error)}. "
             "Start a new job."
         ) from error
 
