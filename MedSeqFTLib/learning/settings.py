@@ -91,7 +91,7 @@ class AdaptSettings(Settings):
     distil_earlier_tasks: bool = True
     earlier_teacher: Literal["own models", "parent"] = "own models"  # each earlier task's F_i, or M_{t-1}
     earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating earlier tasks' teachers, in stage B
-    #: Voxels of earlier tasks in an average step of stage B, in multiples of the task's own; 0: every task in every step.
+    #: Voxels of earlier tasks in a step of stage B, in multiples of the task's own; 0: every task in every step.
     earlier_volume: Annotated[float, Field(ge=0, le=1000)] = 2.0
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32
