@@ -132,3 +132,14 @@ def affordable(terms: Sequence[Losses], costs: Sequence[int], budget: Fraction) 
         }
 
     return losses
+
+
+def every(interval: int, term: Losses) -> Losses:
+    """A term on every `interval`-th step only, seeing consecutive steps of its own, with as much weight in all."""
+
+    def losses(step: int) -> Mapping[str, Tensor]:
+        if step % interval:
+            return {}
+        return {name: interval * value for name, value in term(step // interval).items()}
+
+    return losses

@@ -78,7 +78,7 @@ class AdaptSettings(Settings):
     stage_a_learning_rate: Rate = 5e-3
     stage_a_teacher: Literal["parent", "foundation", "none"] = "parent"
     feature_weight: Annotated[float, Field(ge=0)] = 0.05  # lambda_feature of stage A
-    feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # steps between two looks at a buffer, on average
+    feature_interval: Annotated[int, Field(ge=1, le=1000)] = 4  # every so many steps, with as many times the weight
     stage_b_steps: Steps = 175
     stage_b_learning_rate: Rate = 5e-3
     stage_b_base: Literal["parent", "foundation"] = "parent"  # foundation: M_0 with the adapters of all stages so far

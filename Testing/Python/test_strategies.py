@@ -19,7 +19,7 @@ from MedSeqFTLib.errors import InputError, JobError
 from MedSeqFTLib.imaging.cache import PreparedCase
 from MedSeqFTLib.learning.data import PreparedData
 from MedSeqFTLib.learning.forecast import expected_stages
-from MedSeqFTLib.learning.losses import TaskLoss, affordable, in_turn
+from MedSeqFTLib.learning.losses import TaskLoss, affordable, every, in_turn
 from MedSeqFTLib.learning.memory import learn_in_memory
 from MedSeqFTLib.learning.retention import Teacher
 from MedSeqFTLib.learning.selection.choice import with_chosen_buffer
@@ -399,6 +399,8 @@ def test_terms_take_turns_and_keep_their_own_count() -> None:
     assert [list(losses(step)) for step in range(4)] == [["a"], ["b"], ["a"], ["b"]]
     assert seen == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert in_turn()(7) == {}
+    rare = every(3, counted("c", seen))
+    assert [{k: float(v) for k, v in rare(step).items()} for step in range(4)] == [{"c": 3.0}, {}, {}, {"c": 3.0}]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.sampling import PatchSampler
 from MedSeqFTLib.learning.forecast import STAGE_A, STAGE_B, expected_stages, imitates_earlier, second_part
-from MedSeqFTLib.learning.losses import TaskLoss, affordable, together
+from MedSeqFTLib.learning.losses import TaskLoss, affordable, every, in_turn, together
 from MedSeqFTLib.learning.retention import FeatureRetention, Imitation, Teacher
 from MedSeqFTLib.learning.settings import AdaptSettings
 from MedSeqFTLib.learning.stages import (
@@ -82,7 +82,7 @@ def stage_a(context: Context, name: str = STAGE_A) -> TaskModel:
     model = TaskModel(parent_backbone(context), first_head(context))
     losses = together(
         TaskLoss(model.backbone, model.head, task_sampler(context), context.compute),
-        _retention(context, model.backbone),
+        every(settings.feature_interval, _retention(context, model.backbone)),
     )
     modules = {"backbone": model.backbone, "head": model.head}
     train(context, name, modules, losses, settings.stage_a_steps, settings.stage_a_learning_rate)
@@ -93,16 +93,11 @@ def _retention(context: Context, backbone: Backbone) -> Losses:
     settings = context.settings
     version = {"parent": context.parent, "foundation": context.foundation}.get(settings.stage_a_teacher)
     if version is None or not settings.feature_weight:
-        return together()
+        return in_turn()
     teacher = frozen(load_backbone(context.workspace, version), context.compute.device)
-    buffers = list(buffer_samplers(context, list(context.buffers)).values())
-    weight, compute = settings.feature_weight / max(1, len(buffers)), context.compute
-    terms = [FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in buffers]
-    return affordable(terms, _voxels(buffers), Fraction(prod(context.plan.patch), settings.feature_interval))
-
-
-def _voxels(data: Sequence[PatchSampler]) -> list[int]:
-    return [prod(sampler.patch) for sampler in data]
+    samplers = buffer_samplers(context, list(context.buffers)).values()
+    weight, compute = settings.feature_weight, context.compute
+    return in_turn(*(FeatureRetention(backbone, teacher, buffer, weight, compute) for buffer in samplers))
 
 
 def stage_b(context: Context, teacher: TaskModel, adapter_folder: Path, name: str = STAGE_B) -> ChainModel:
@@ -171,7 +166,7 @@ def _earlier(context: Context, student: PeftModel, heads: Mapping[str, Head], be
         )
         for task, data in samplers.items()
     ]
-    costs = _voxels(list(samplers.values()))
+    costs = [prod(data.patch) for data in samplers.values()]
     volume = Fraction(settings.earlier_volume) * prod(context.plan.patch)
     return affordable(terms, costs, volume or Fraction(sum(costs)))
 
