@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from MedSeqFTLib.evaluation.gate import ENOUGH
 from MedSeqFTLib.learning.settings import AdaptSettings
-from MedSeqFTLib.workspace.schema import Case, ModelVersion, Role
+from MedSeqFTLib.workspace.schema import Case, Role
 from MedSeqFTLib.workspace.workspace import Workspace
 
 
@@ -40,14 +39,8 @@ def unseen_cases(workspace: Workspace, task: str) -> list[Case]:
     cases, starts = workspace.cases(task, Role.TRAIN), (workspace.current_version(task), workspace.chain_version())
 
     def unseen() -> list[Case]:
-        lineage = (version for start in starts for version in _lineage(workspace, start) if version.task == task)
+        lineage = (version for start in starts for version in workspace.lineage(start) if version.task == task)
         seen = {case for version in lineage for case in version.train_cases}
         return [case for case in cases if case.id not in seen]
 
     return list(workspace.remembered.derived(("unseen", task, *(start and start.id for start in starts)), unseen))
-
-
-def _lineage(workspace: Workspace, version: ModelVersion | None) -> Iterator[ModelVersion]:
-    while version is not None:
-        yield version
-        version = workspace.version(version.parent) if version.parent is not None else None

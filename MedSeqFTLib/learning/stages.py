@@ -114,10 +114,8 @@ def own_model(context: Context, task: str) -> tuple[Backbone, Head]:
 
     Raises WorkspaceError if a file is missing or damaged.
     """
-    version = context.parent
-    while version.task != task:
-        assert version.parent is not None, "the parent has a head for every earlier task"
-        version = context.workspace.version(version.parent)
+    version = next((v for v in context.workspace.lineage(context.parent) if v.task == task), None)
+    assert version is not None, "the parent has a head for every earlier task"
     backbone, head = load_task_model(context.workspace, version)
     return frozen(backbone, context.compute.device), frozen(head, context.compute.device)
 

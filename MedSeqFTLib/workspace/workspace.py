@@ -355,9 +355,13 @@ class Workspace:
 
     def foundation_of(self, version: ModelVersion | None) -> ModelVersion | None:
         """M_0 of a version's lineage."""
-        while version is not None and version.parent is not None:
-            version = self.version(version.parent)
-        return version
+        return next((ancestor for ancestor in self.lineage(version) if ancestor.parent is None), None)
+
+    def lineage(self, version: ModelVersion | None) -> Iterator[ModelVersion]:
+        """A version and all that it descends from, newest first."""
+        while version is not None:
+            yield version
+            version = self.version(version.parent) if version.parent is not None else None
 
 
 def _refuse_occupied(folder: Path) -> None:

@@ -223,15 +223,7 @@ def test_multi_task_learns_every_task_for_its_own_steps(tmp_path: Path, workspac
 
 def test_tasks_are_mixed_in_proportion_to_their_steps() -> None:
     seen: list[tuple[str, int]] = []
-
-    def term(name: str):  # type: ignore[no-untyped-def]
-        def loss(step: int) -> dict[str, Tensor]:
-            seen.append((name, step))
-            return {}
-
-        return loss
-
-    losses = mixed([term("a"), term("b")], [3, 5], seed=0)
+    losses = mixed([counted("a", seen), counted("b", seen)], [3, 5], seed=0)
     for step in range(8):
         losses(step)
     assert [step for name, step in seen if name == "a"] == [0, 1, 2]
