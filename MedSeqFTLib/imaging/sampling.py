@@ -54,6 +54,7 @@ def augmentation(patch: Index3) -> Compose:
                 mode=("bilinear", "nearest"),
                 padding_mode="border",
                 cache_grid=True,
+                allow_missing_keys=True,  # nobody may want the labels
             ),
             RandScaleIntensityd(IMAGE, factors=0.2, prob=0.5),
             RandShiftIntensityd(IMAGE, offsets=0.15, prob=0.5),
@@ -77,23 +78,33 @@ class PatchSampler:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        first = step * self._batch_size
-        samples = [self._sample(index) for index in range(first, first + self._batch_size)]
-        return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+        numbers = self._numbers(step)
+        samples = [self._sample(index) for index in numbers]
+        known = [torch.from_numpy(self._case(index).known) for index in numbers]
+        labels = torch.stack([plain(sample[LABELS]).to(torch.uint8) for sample in samples])
+        return Batch(_images(samples), labels, torch.stack(known))
 
-    def _sample(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        random = np.random.default_rng([self._seed, index])
-        case = self._cases[in_shuffled_order(index, len(self._cases), self._seed)]
+    def images(self, step: int) -> Tensor:
+        """The images of a step's batch, to the last bit; no time is spent on its labels."""
+        return _images([self._sample(index, labels=False) for index in self._numbers(step)])
+
+    def _numbers(self, step: int) -> range:
+        return range(step * self._batch_size, (step + 1) * self._batch_size)
+
+    def _case(self, index: int) -> PreparedCase:
+        return self._cases[in_shuffled_order(index, len(self._cases), self._seed)]
+
+    def _sample(self, index: int, labels: bool = True) -> dict[str, Tensor]:
+        random, case = np.random.default_rng([self._seed, index]), self._case(index)
         start = self._start(case, random)
-        sample = {
-            IMAGE: torch.from_numpy(case.image_crop(start, self.patch))[None],
-            LABELS: torch.from_numpy(case.label_crop(start, self.patch))[None],
-        }
+        sample = {IMAGE: torch.from_numpy(case.image_crop(start, self.patch))[None]}
+        if labels:
+            sample[LABELS] = torch.from_numpy(case.label_crop(start, self.patch))[None]
         if self._augment is not None:
             self._augment.set_random_state(seed=int(random.integers(2**31)))
             with _without_history():
                 sample = self._augment(sample)
-        return plain(sample[IMAGE]), plain(sample[LABELS]).to(torch.uint8), torch.from_numpy(case.known)
+        return sample
 
     def _start(self, case: PreparedCase, random: np.random.Generator) -> Index3:
         if case.foreground and random.random() < FOREGROUND_SHARE:
@@ -114,6 +125,10 @@ def _without_history() -> Iterator[None]:
         yield
     finally:
         set_track_meta(before)
+
+
+def _images(samples: Sequence[dict[str, Tensor]]) -> Tensor:
+    return torch.stack([plain(sample[IMAGE]) for sample in samples])
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class FeatureRetention:
         self._buffer, self._weight, self._compute = buffer, weight, compute
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
-        image = self._buffer.batch(step).image.to(self._compute.device)
+        image = self._buffer.images(step).to(self._compute.device)
         with self._compute.autocast():
             with torch.no_grad():
                 target = self._teacher.encoder_features(image)
@@ -91,7 +91,7 @@ class Teacher:
         return self._kept[number]
 
     def _computed(self, step: int) -> Target:
-        image = self._data.batch(step).image.to(self._compute.device)
+        image = self._data.images(step).to(self._compute.device)
         with torch.no_grad(), self._compute.autocast():
             features = self._backbone(image)
             logits = self._head(features)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -105,11 +106,23 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     """Measured on a small convolution, forward and backward; on many processors bfloat16 is many times slower."""
     if device.type == "mps":
         return False
-    fastest = {
-        dtype: min(_time_convolutions(device, dtype, side=24) for _ in range(_ROUNDS))
-        for dtype in (torch.float32, torch.bfloat16)
-    }
+    fastest = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    with _one_thread():
+        for _ in range(_ROUNDS):
+            for dtype, before in fastest.items():  # in turns, so that a slow spell of the machine meets both
+                fastest[dtype] = min(before, _time_convolutions(device, dtype, side=24))
     return fastest[torch.bfloat16] < 0.9 * fastest[torch.float32]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Several threads wait for each other, and beside other programs the longer, which counts as computing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def right_precision(compute: Compute, network: NetworkSpec, patches: Iterable[Index3]) -> Compute:
@@ -147,14 +160,19 @@ def _gradients(
 
 
 def _time_convolutions(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Seconds for one forward and backward pass through a convolution down and a transposed one up."""
+    """Seconds for one forward and backward pass through a convolution down and a transposed one up.
+
+    On a processor they are seconds of this process's computing: beside other programs a worker, which is nicer than
+    they are, waits for longer than it computes. Windows counts those in ticks of 16 ms, longer than a pass.
+    """
+    clock = time.process_time if device.type == "cpu" and sys.platform != "win32" else time.perf_counter
     down = nn.Conv3d(16, 16, 3, stride=2, padding=1).to(device)
     up = nn.ConvTranspose3d(16, 16, 3, stride=2, padding=1, output_padding=1).to(device)
     image = torch.ones((1, 16, side, side, side), device=device)
-    start = time.perf_counter()
+    start = clock()
     with Compute(device, dtype).autocast():
         result = up(down(image))
     result.float().sum().backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start

@@ -130,6 +130,7 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     a, b = first.batch(7), second.batch(7)
     assert torch.equal(a.image, b.image)
     assert torch.equal(a.labels, b.labels)
+    assert torch.equal(a.image, second.images(7))
     assert not torch.equal(a.image, first.batch(8).image)
     assert not torch.equal(a.image, PatchSampler(cases, (16, 16, 16), 2, seed=6).batch(7).image)
 

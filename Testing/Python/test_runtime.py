@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,21 @@ def test_another_type_of_device_measures_for_itself_and_says_so(tmp_path: Path) 
     assert read_json(tmp_path / "precision-cpu.json", MeasuredPrecision).precision == compute.precision
     (warning,) = notes.warnings
     assert warning.startswith(f"Begun on cuda in bfloat16, this goes on with {compute}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its clock of computing ticks too slowly")
+def test_waiting_for_the_processor_does_not_decide_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    alone, autocast = compute.bfloat16_is_faster(cpu), compute.Compute.autocast
+
+    def after_a_wait(self: compute.Compute) -> AbstractContextManager[None]:
+        slow = torch.bfloat16 if alone else torch.float32
+        time.sleep(0.1 if self.dtype is slow else 0)
+        return autocast(self)
+
+    monkeypatch.setattr(compute.Compute, "autocast", after_a_wait)
+    assert compute.bfloat16_is_faster(cpu) is alone
+    assert torch.get_num_threads() == threads
 
 
 def gpu_without_memory(patch: pytest.MonkeyPatch) -> None:

@@ -522,7 +522,7 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
 @pytest.mark.parametrize(
     ("changes", "steps"),
     [
-        ({}, 3),
+        ({}, 2.5),
         ({"earlier_volume": 1}, 2),
         ({"earlier_volume": 0}, 3),
         ({"distil_earlier_tasks": False}, 1),
@@ -530,7 +530,7 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
         ({"buffers": "this task"}, 1),
     ],
 )
-def test_the_forecast_of_stage_b_counts_the_tasks_that_it_imitates(changes: dict[str, object], steps: int) -> None:
+def test_the_forecast_of_stage_b_counts_the_tasks_that_it_imitates(changes: dict[str, object], steps: float) -> None:
     settings = AdaptSettings.model_validate({"stage_b_steps": 10, **changes})
     alone, with_earlier = (dict(expected_stages(settings, earlier))["stage B"] for earlier in (0, 2))
     assert alone * steps == pytest.approx(with_earlier)
