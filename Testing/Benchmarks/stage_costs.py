@@ -1,10 +1,10 @@
 """What MedSeqFT's stages cost on the tasks of small-real, in steps of plain fine-tuning on the same patches.
 
 Goes on from a folder of `benchmark small-real` in which the order is finished with seed 0, and changes only caches
-there. Each part is timed with few and with more steps, in processor time of one thread, and extrapolated to the steps
-of the description.
+there. Each part is timed with few and with more steps, in processor time of one thread, the shortest of some rounds in
+which the parts take turns, and extrapolated to the steps of the description.
 
-python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks TASK ...] [--steps 16] [--order 0]
+python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks TASK ...] [--steps 16] [--order 0] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Silent, clock
+from common import Silent, in_turns
 
 from MedSeqFTLib.learning.benchmark.cells import Planner
 from MedSeqFTLib.learning.benchmark.config import read_config
@@ -37,29 +38,16 @@ def silent() -> Any:
     return Silent(Path(tempfile.mkdtemp()))
 
 
-def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """What it returns, and seconds."""
-    started = clock()
-    return action(), clock() - started
-
-
-def whole(stage: Callable[[int], Any], steps: int, sample: int) -> float:
-    """Seconds of a stage of so many steps, from two shorter ones: what begins and ends it is not multiplied."""
-    stage(sample)  # warm-up
-    short, long = (timed(lambda n=n: stage(n))[1] for n in (sample, LONGER * sample))
-    return short + (long - short) / ((LONGER - 1) * sample) * (steps - sample)
-
-
 def changed(context: Context, **settings: Any) -> Context:
     """The same stage with other settings, and no checkpoint in between."""
     updated = context.settings.model_copy(update={"checkpoint_seconds": 1e9, **settings})
     return replace(context, settings=updated, reporter=silent())
 
 
-def row(context: Context, steps: int) -> str:
+def row(context: Context, steps: int, rounds: int) -> str:
     """One line of the table."""
     settings = context.settings
-    ready, selecting = timed(lambda: with_chosen_buffer(context)[0])
+    ready = with_chosen_buffer(context)[0]
 
     def adapted(steps: int, **more: Any) -> TaskModel:
         return stage_a(changed(ready, stage_a_steps=steps, **more))
@@ -68,9 +56,22 @@ def row(context: Context, steps: int) -> str:
         return stage_b(changed(ready, stage_b_steps=steps), model, Path(tempfile.mkdtemp()) / "adapter")
 
     model = adapted(steps)
-    plain = whole(lambda n: adapted(n, stage_a_teacher="none"), settings.stage_a_steps, steps)
-    parts = (selecting, whole(adapted, settings.stage_a_steps, steps), whole(handed_on, settings.stage_b_steps, steps))
-    return " | ".join(f"{part / plain:.2f}" for part in (*parts, sum(parts)))
+    stages: dict[str, tuple[Callable[[int], Any], int]] = {
+        "plain": (lambda n: adapted(n, stage_a_teacher="none"), settings.stage_a_steps),
+        "stage A": (adapted, settings.stage_a_steps),
+        "stage B": (handed_on, settings.stage_b_steps),
+    }
+    few, many = steps, LONGER * steps
+    samples = {f"{name} {n}": partial(run, n) for name, (run, _) in stages.items() for n in (few, many)}
+    shortest = in_turns({"selection": lambda: with_chosen_buffer(changed(context)), **samples}, rounds)
+
+    def whole(name: str) -> float:
+        """Seconds of a stage of all its steps: what begins and ends it is not multiplied."""
+        short, long = shortest[f"{name} {few}"], shortest[f"{name} {many}"]
+        return short + (long - short) / (many - few) * (stages[name][1] - few)
+
+    parts = (shortest["selection"], whole("stage A"), whole("stage B"))
+    return " | ".join(f"{part / whole('plain'):.2f}" for part in (*parts, sum(parts)))
 
 
 def main() -> None:
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["hippocampus", "head-neck", "prostate", "brain"])
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--order", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -94,7 +96,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for cell in run.stages:
         if cell.task in options.tasks:
-            print(f"| {cell.task} | {row(runner.context(cell, silent()), options.steps)} |", flush=True)
+            print(f"| {cell.task} | {row(runner.context(cell, silent()), options.steps, options.rounds)} |", flush=True)
 
 
 if __name__ == "__main__":
