@@ -73,7 +73,7 @@ def _segment(own: Mapping[str, str], index: int, where: str) -> Segment:
             value=int(own.get("LabelValue", 1)),  # files of Slicer 4.10 and earlier: one layer a segment, value 1
             layer=int(own.get("Layer", index)),
             color=(red, green, blue),
-            code=_code(own.get("Tags", "")),
+            code=code_of(tags_of(own.get("Tags", "")).get(_TERMINOLOGY, "")),
         )
     except ValueError as error:
         raise InputError(
@@ -81,9 +81,10 @@ def _segment(own: Mapping[str, str], index: int, where: str) -> Segment:
         ) from error
 
 
-def _code(tags: str) -> Code | None:
-    entries = [tag.split(":", 1)[1] for tag in tags.split("|") if tag.strip().startswith(_TERMINOLOGY + ":")]
-    return code_of(entries[0]) if entries else None
+def tags_of(text: str) -> dict[str, str]:
+    """A segment's tags, written as `name:value|name:value|`."""
+    parts = (part.partition(":") for part in text.split("|"))
+    return {name.strip(): value for name, colon, value in parts if colon}
 
 
 def code_of(entry: str) -> Code | None:

@@ -9,12 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from numpy.typing import NDArray
 
 from MedSeqFTLib.imaging.geometry import Geometry, require_same_grid
-from MedSeqFTLib.imaging.seg_nrrd import labelled_extent, terminology_entry
-from MedSeqFTLib.scene.segmentations import BINARY
-from MedSeqFTLib.scene.volumes import image_data_of, volume_grid
+from MedSeqFTLib.imaging.seg_nrrd import terminology_entry
+from MedSeqFTLib.scene.segmentations import BINARY, labelled_image
+from MedSeqFTLib.scene.volumes import volume_grid
 from MedSeqFTLib.workspace.schema import Label
 
 
@@ -27,7 +26,7 @@ class NewLabels(NamedTuple):
 
 def new_labels(label_map: sitk.Image) -> NewLabels:
     """The part of `add_segmentation` that takes long and touches no scene: it may be done on a thread."""
-    return NewLabels(_cropped(sitk.GetArrayViewFromImage(label_map)), Geometry.of(label_map))
+    return NewLabels(labelled_image(sitk.GetArrayViewFromImage(label_map)), Geometry.of(label_map))
 
 
 def add_segmentation(volume: Any, label_map: sitk.Image | NewLabels | None, labels: Sequence[Label], name: str) -> Any:
@@ -54,7 +53,7 @@ def add_segmentation(volume: Any, label_map: sitk.Image | NewLabels | None, labe
     if volume.GetTransformNodeID():  # first: the reference geometry is told in the coordinates of the node
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    data = _cropped(np.zeros((1, 1, 1), np.uint8)) if new is None else new.data
+    data = labelled_image(np.zeros((1, 1, 1), np.uint8)) if new is None else new.data
     _lay_on(volume, data)
     _fill(node, segments, data)
     put_beside(node, volume)
@@ -78,12 +77,6 @@ def _fill(node: Any, segments: Sequence[Any], image: Any) -> None:
     for segment in segments:
         segment.AddRepresentation(BINARY, image)
         node.GetSegmentation().AddSegment(segment, f"Segment_{segment.GetLabelValue()}")
-
-
-def _cropped(array: NDArray[np.uint8]) -> Any:
-    extent = labelled_extent(array)
-    box = tuple(slice(low, high + 1) for low, high in reversed(extent))
-    return image_data_of(array[box], slicer.vtkOrientedImageData, [low for low, _ in extent])
 
 
 def _lay_on(volume: Any, data: Any) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from MedSeqFTLib.errors import InputError
 from MedSeqFTLib.imaging.geometry import Geometry, bounding_grid, pasted
-from MedSeqFTLib.imaging.seg_nrrd import Segment, code_of
+from MedSeqFTLib.imaging.seg_nrrd import Segment, code_of, labelled_extent
 from MedSeqFTLib.imaging.segmentations import LabelMap, label_of, merge_segments, refuse_empty
 from MedSeqFTLib.scene.grids import array_of, grid_from_matrix, parent_matrix
-from MedSeqFTLib.scene.volumes import voxels_of
+from MedSeqFTLib.scene.volumes import image_data_of, voxels_of
 from MedSeqFTLib.workspace.schema import Label
 
 BINARY = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
@@ -206,6 +206,18 @@ def with_empty_ones(segments: Sequence[Segment], layer: int, taken: int = 0) -> 
     """Segments without voxels get a layer, and each a value there above those that are `taken`."""
     values = iter(range(taken + 1, _LARGEST + 1))
     return [replace(s, layer=layer, value=next(values)) if s.layer < 0 else s for s in segments]
+
+
+def labelled_image(labels: NDArray[Any], first: Sequence[int] = (0, 0, 0)) -> Any:
+    """A vtkOrientedImageData of an array [z, y, x], cropped to what is labelled, as Slicer keeps it.
+
+    Args:
+        first: the voxel (x, y, z) of the image that the array begins at.
+    """
+    extent = labelled_extent(labels)
+    box = tuple(slice(low, high + 1) for low, high in reversed(extent))
+    start = [offset + low for offset, (low, _) in zip(first, extent, strict=True)]
+    return image_data_of(labels[box], slicer.vtkOrientedImageData, start)
 
 
 def grid_of_image(image: Any, parent: NDArray[np.float64] | None = None) -> Geometry:

@@ -126,7 +126,7 @@ def test_what_comes_back_is_read_on_a_thread_and_kept_again(
     slicer.mrmlScene.Clear()
     volume = add_scan()
     session.changed()
-    found = noted(monkeypatch, restoring, "read_image_file", "image_data_of")
+    found = noted(monkeypatch, restoring, "read_image_file", "labelled_image")
     found |= noted(monkeypatch, scene_drafts, "draft_path")
     double_click(window, "scan")
     assert threading.main_thread() not in found.values()
