@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,17 @@ def clock() -> float:
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def in_turns(variants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Shortest seconds of each variant; they take turns, so that a slow spell of the machine meets all."""
-    best = dict.fromkeys(variants, float("inf"))
+def in_turns(
+    variants: Mapping[str, Callable[[], Any]], rounds: int, typical: Callable[[Sequence[float]], float] = min
+) -> dict[str, float]:
+    """Seconds of each variant, `typical` of its rounds; they take turns, so that a slow spell meets all."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
             start = clock()
             run()
-            best[name] = min(best[name], clock() - start)
-    return best
+            seconds[name].append(clock() - start)
+    return {name: typical(values) for name, values in seconds.items()}
 
 
 def peak_memory(run: Callable[..., Any], *arguments: Any) -> float:

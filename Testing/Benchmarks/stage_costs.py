@@ -1,10 +1,10 @@
 """What MedSeqFT's stages cost on the tasks of small-real, in steps of plain fine-tuning on the same patches.
 
 Goes on from a folder of `benchmark small-real` in which the order is finished with seed 0, and changes only caches
-there. Each part is timed with few and with more steps, in processor time of one thread, the shortest of some rounds in
+there. Each part is timed with few and with more steps, in processor time of one thread, the median of some rounds in
 which the parts take turns, and extrapolated to the steps of the description.
 
-python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks TASK ...] [--steps 16] [--order 0] [--rounds 3]
+python Testing/Benchmarks/stage_costs.py DATA FOLDER [--tasks TASK ...] [--steps 16] [--order 0] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -63,14 +64,14 @@ def row(context: Context, steps: int, rounds: int) -> str:
     }
     few, many = steps, LONGER * steps
     samples = {f"{name} {n}": partial(run, n) for name, (run, _) in stages.items() for n in (few, many)}
-    shortest = in_turns({"selection": lambda: with_chosen_buffer(changed(context)), **samples}, rounds)
+    seconds = in_turns({"selection": lambda: with_chosen_buffer(changed(context)), **samples}, rounds, median)
 
     def whole(name: str) -> float:
-        """Seconds of a stage of all its steps: what begins and ends it is not multiplied."""
-        short, long = shortest[f"{name} {few}"], shortest[f"{name} {many}"]
+        """Of a stage of all its steps; what begins and ends it is not multiplied."""
+        short, long = seconds[f"{name} {few}"], seconds[f"{name} {many}"]
         return short + (long - short) / (many - few) * (stages[name][1] - few)
 
-    parts = (shortest["selection"], whole("stage A"), whole("stage B"))
+    parts = (seconds["selection"], whole("stage A"), whole("stage B"))
     return " | ".join(f"{part / whole('plain'):.2f}" for part in (*parts, sum(parts)))
 
 
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["hippocampus", "head-neck", "prostate", "brain"])
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--order", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     options = parser.parse_args()
     torch.set_num_threads(1)
