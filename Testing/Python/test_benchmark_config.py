@@ -119,6 +119,15 @@ def test_shipped_benchmarks_can_be_read_and_name_every_strategy(name: str) -> No
     assert any(strategy.transfer for strategy in found.strategies)
 
 
+@pytest.mark.parametrize("name", ["small-real-ablations", "small-real-longer"])
+def test_the_others_share_the_tasks_of_small_real(name: str) -> None:
+    path, whole = shipped_config(name), shipped_config("small-real")
+    assert path is not None and whole is not None
+    tasks = {task.name: task for task in read_config(whole).tasks}
+    for task in read_config(path).tasks:
+        assert task == tasks[task.name].model_copy(update={"steps": task.steps})
+
+
 def test_paper_like_says_where_the_data_is_from() -> None:
     path = shipped_config("paper-like")
     assert path is not None
