@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ from MedSeqFTLib.evaluation.tables import Column, Table, markdown_text
 from MedSeqFTLib.workspace.files import storage_errors, write_bytes_atomically
 
 PAGE = "report.html"
+_NOT_ALWAYS = ("matrix-order-*.csv", "unseen*.csv", "pictures/*.png")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class _Page:
 def write_comparison(comparison: Comparison, folder: Path, draws: int = DRAWS) -> Path:
     """Write everything that a comparison shows into a folder and return the path of its page.
 
-    Each file appears whole or not at all, the page last. Files of an earlier writing are replaced.
+    Each file appears whole or not at all, the page last. Files of an earlier writing are replaced; those that only another
+    comparison has are removed, since they would look like this one's.
 
     Args:
         draws: of the bootstrap.
@@ -65,9 +67,17 @@ def write_comparison(comparison: Comparison, folder: Path, draws: int = DRAWS) -
     files[PAGE] = _html(analysis, tables, charts, list(files)).encode()
     with storage_errors(folder):
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        for path in _left_over(folder, files):
+            path.unlink()
     for name, content in files.items():
         write_bytes_atomically(folder / name, content)
     return folder / PAGE
+
+
+def _left_over(folder: Path, files: Iterable[str]) -> list[Path]:
+    """What another comparison has left, of the files that not all of them have."""
+    present = [path for pattern in _NOT_ALWAYS for path in folder.glob(pattern)]
+    return [path for path in present if path.relative_to(folder).as_posix() not in files]
 
 
 def _markdown(analysis: Analysis, tables: Sequence[Table]) -> str:

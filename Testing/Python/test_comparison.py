@@ -382,6 +382,23 @@ def test_a_comparison_of_which_nothing_is_finished_is_a_page_too(tmp_path: Path)
     assert page.named("img") == [] and all_charts(Analysis(empty)) == []
 
 
+def test_nothing_of_an_earlier_comparison_is_left_beside_the_new_one(tmp_path: Path) -> None:
+    write_comparison(invented(seeds=1, cases=2), tmp_path, DRAWS)
+    (tmp_path / "notes.csv").write_text("mine")
+    before = {path.name for path in tmp_path.rglob("*.*")}
+    one_order = replace(invented(seeds=1, cases=2), transfers=(), curves={})
+    one_order = replace(
+        one_order, orders=one_order.orders[:1], measured=tuple(m for m in one_order.measured if not m.order), costs=()
+    )
+    write_comparison(one_order, tmp_path, DRAWS)
+    after = {path.name for path in tmp_path.rglob("*.*")}
+    assert before - after == {
+        *("unseen.csv", "unseen-cases.csv", "matrix-order-1.csv", "convergence.png"),
+        *("matrices-order-1.png", "forgetting-order-1.png"),
+    }
+    assert after < before and (tmp_path / "notes.csv").read_text() == "mine"
+
+
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     empty = Comparison("t", (("one",),), (StrategyNote("parallel", "x", "y", "none"),), ())
