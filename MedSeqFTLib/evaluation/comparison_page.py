@@ -46,8 +46,8 @@ class _Page:
 def write_comparison(comparison: Comparison, folder: Path, draws: int = DRAWS) -> Path:
     """Write everything that a comparison shows into a folder and return the path of its page.
 
-    Each file appears whole or not at all, the page last. Files of an earlier writing are replaced; those that only another
-    comparison has are removed, since they would look like this one's.
+    Each file appears whole or not at all, the page last. Files of an earlier writing are replaced; those that only
+    another comparison has are removed, since they would look like this one's.
 
     Args:
         draws: of the bootstrap.
