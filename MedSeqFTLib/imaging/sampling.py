@@ -78,24 +78,23 @@ class PatchSampler:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        numbers = self._numbers(step)
-        samples = [self._sample(index) for index in numbers]
-        known = [torch.from_numpy(self._case(index).known) for index in numbers]
+        cases = self._drawn(step)
+        samples = [self._sample(index, case) for index, case in cases.items()]
         labels = torch.stack([plain(sample[LABELS]).to(torch.uint8) for sample in samples])
-        return Batch(_images(samples), labels, torch.stack(known))
+        known = torch.stack([torch.from_numpy(case.known) for case in cases.values()])
+        return Batch(_images(samples), labels, known)
 
     def images(self, step: int) -> Tensor:
         """The images of a step's batch, to the last bit; no time is spent on its labels."""
-        return _images([self._sample(index, labels=False) for index in self._numbers(step)])
+        return _images([self._sample(index, case, labels=False) for index, case in self._drawn(step).items()])
 
-    def _numbers(self, step: int) -> range:
-        return range(step * self._batch_size, (step + 1) * self._batch_size)
+    def _drawn(self, step: int) -> dict[int, PreparedCase]:
+        """The samples of a step, by number, and the case that each is cut from."""
+        numbers = range(step * self._batch_size, (step + 1) * self._batch_size)
+        return {n: self._cases[in_shuffled_order(n, len(self._cases), self._seed)] for n in numbers}
 
-    def _case(self, index: int) -> PreparedCase:
-        return self._cases[in_shuffled_order(index, len(self._cases), self._seed)]
-
-    def _sample(self, index: int, labels: bool = True) -> dict[str, Tensor]:
-        random, case = np.random.default_rng([self._seed, index]), self._case(index)
+    def _sample(self, index: int, case: PreparedCase, labels: bool = True) -> dict[str, Tensor]:
+        random = np.random.default_rng([self._seed, index])
         start = self._start(case, random)
         sample = {IMAGE: torch.from_numpy(case.image_crop(start, self.patch))[None]}
         if labels:
