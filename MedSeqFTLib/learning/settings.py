@@ -92,7 +92,7 @@ class AdaptSettings(Settings):
     earlier_teacher: Literal["own models", "parent"] = "own models"  # each earlier task's F_i, or M_{t-1}
     earlier_weight: Annotated[float, Field(ge=0)] = 1.0  # of imitating earlier tasks' teachers, in stage B
     #: Voxels of earlier tasks in a step of stage B, in multiples of the task's own; 0: every task in every step.
-    earlier_volume: Annotated[float, Field(ge=0, le=1000)] = 1.5
+    earlier_volume: Annotated[float, Field(ge=0, le=1000)] = 1.25
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 16
     lora_alpha: Annotated[int, Field(ge=1, le=512)] = 32
     foundation: Literal["starter", "new"] = "starter"  # M0, where the workspace has none yet

@@ -522,7 +522,7 @@ def test_adapters_that_begin_like_stage_a_are_its_best_approximation_of_their_ra
 @pytest.mark.parametrize(
     ("changes", "steps"),
     [
-        ({}, 2.5),
+        ({}, 2.25),
         ({"earlier_volume": 1}, 2),
         ({"earlier_volume": 0}, 3),
         ({"distil_earlier_tasks": False}, 1),
