@@ -383,13 +383,12 @@ def test_a_comparison_of_which_nothing_is_finished_is_a_page_too(tmp_path: Path)
 
 
 def test_nothing_of_an_earlier_comparison_is_left_beside_the_new_one(tmp_path: Path) -> None:
-    write_comparison(invented(seeds=1, cases=2), tmp_path, DRAWS)
+    both_orders = invented(seeds=1, cases=2)
+    write_comparison(both_orders, tmp_path, DRAWS)
     (tmp_path / "notes.csv").write_text("mine")
     before = {path.name for path in tmp_path.rglob("*.*")}
-    one_order = replace(invented(seeds=1, cases=2), transfers=(), curves={})
-    one_order = replace(
-        one_order, orders=one_order.orders[:1], measured=tuple(m for m in one_order.measured if not m.order), costs=()
-    )
+    first = tuple(m for m in both_orders.measured if not m.order)
+    one_order = replace(both_orders, orders=both_orders.orders[:1], measured=first, transfers=(), curves={}, costs=())
     write_comparison(one_order, tmp_path, DRAWS)
     after = {path.name for path in tmp_path.rglob("*.*")}
     assert before - after == {
